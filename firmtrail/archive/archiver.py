@@ -80,17 +80,19 @@ class Archiver:
         In the end raises `ArchiveRefused` if the archive does not agree with a log."""
         self._refused_before, self.refused = self.refused, {}
         done: dict[int, int] = {}
-        has_moved = True
-        while has_moved:
-            has_moved, after = False, 0
-            while page := await positions.waiting(self._db, self.location, after=after):
-                for work in page:
-                    is_over = work.log_id in self._given_up
-                    if not is_over and done.get(work.log_id) != work.archived:
-                        done[work.log_id] = work.archived
-                        has_moved = True
-                        yield work
-                after = page[-1].log_id
+        after = 0
+        while page := await positions.waiting(self._db, self.location, after=after):
+            for work in page:
+                if work.log_id not in self._given_up:
+                    done[work.log_id] = work.archived
+                    yield work
+            after = page[-1].log_id
+        while done:  # only these logs are asked for again
+            again = await positions.waiting_of(self._db, self.location, list(done))
+            moved = [work for work in again if work.archived != done[work.log_id]]
+            done = {work.log_id: work.archived for work in moved}
+            for work in moved:
+                yield work
         if self.refused:
             raise ArchiveRefused("; ".join(self.refused.values()))
 

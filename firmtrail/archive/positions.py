@@ -5,16 +5,17 @@ shows which logs have something to archive, without reading the archive. A lease
 two servers from doing the same work; it protects nothing else.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmtrail.database.database import Database, Reader, Row, Statement
+from firmtrail.database.database import Database, Given, Reader, Row, Statement
 from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.publishing.minimum_sizes import LogName
 
 LEASE_MS = 120_000
 PAGE_LOGS = 500
 
-_STATES = f"""\
+_STATE = f"""\
 SELECT log_id, project, number, closed, archived, target
 FROM (
     SELECT
@@ -29,14 +30,23 @@ FROM (
             WHERE checkpoints.log_id = log_heads.log_id), 0)
             / CASE WHEN log_heads.closed = 1 THEN 1 ELSE {TILE_WIDTH} END
             * CASE WHEN log_heads.closed = 1 THEN 1 ELSE {TILE_WIDTH} END AS target
-    FROM log_heads) AS logs
 """
 """A log that is open is archived up to its last full bundle, and a closed one to its end."""
+
+_STATES = f"""\
+{_STATE}    FROM log_heads) AS logs
+"""
 
 _WAITING = f"""\
 {_STATES}WHERE archived < target AND log_id > $2
 ORDER BY log_id
 LIMIT $3"""
+
+_WAITING_OF = f"""\
+{_STATE}    FROM given
+    CROSS JOIN log_heads
+    WHERE log_heads.log_id = given.log_id) AS logs
+WHERE archived < target"""
 
 _LAG = f"""\
 SELECT count(*), CAST(coalesce(sum(target - archived), 0) AS bigint)
@@ -99,6 +109,13 @@ async def waiting(db: Database, location: str, *, after: int = 0) -> list[Archiv
     """Returns logs that have something to archive, a page of them after a log id."""
     rows = await db.read(Statement(_WAITING, (location, after, PAGE_LOGS)))
     return [_work(row) for row in rows]
+
+
+async def waiting_of(db: Database, location: str, log_ids: Sequence[int]) -> list[ArchiveWork]:
+    """Returns those of the logs that have something to archive."""
+    given = Given("log_id bigint", [(log_id,) for log_id in log_ids])
+    rows = await db.read(Statement(_WAITING_OF, (location,), given))
+    return sorted(_work(row) for row in rows)
 
 
 def _work(row: Row) -> ArchiveWork:

@@ -14,6 +14,7 @@ from firmtrail.archive import archiver as archiving
 from firmtrail.archive import positions
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.layout import ArchiveSource, folder_of
+from firmtrail.archive.positions import ArchiveWork
 from firmtrail.archive.stores import ArchiveRefused, ArchiveStore, BucketStore, store_at
 from firmtrail.audit import source as tlog
 from firmtrail.audit.finding import Findings
@@ -230,6 +231,32 @@ class Breaking:
     async def replace(self, name: str, before: bytes | None, after: bytes) -> bool:
         self._count()
         return await self._store.replace(name, before, after)
+
+
+async def test_a_round_looks_through_all_logs_once(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next steps of a round ask only for the logs that had something to archive."""
+    monkeypatch.setattr(archiving, "STEP_BUNDLES", 1)
+    asked: list[int] = []
+    original = positions.waiting
+
+    async def counted(db: Database, location: str, *, after: int = 0) -> list[ArchiveWork]:
+        asked.append(after)
+        return await original(db, location, after=after)
+
+    monkeypatch.setattr(positions, "waiting", counted)
+    await new_log(db, "zenith")
+    await begin(recorder, log_id, publisher, 256 * 4)
+    await archiver.following.catch_up()
+    assert (await audited(store))[0] == 256 * 4
+    assert asked == [0, log_id]
 
 
 async def test_several_servers_archive_one_log(
