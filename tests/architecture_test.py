@@ -56,22 +56,22 @@ LAYERS = {
         "__version__ access artifacts commands database events eventstore http projections "
         "publishing rebuilding recording repeats rules webhooks"
     ),
-    "http.routes": "config console http http.api protocols",
-    "http.app": (
-        "access artifacts commands config console database followers http http.api http.routes "
-        "projections publishing rebuilding recording webhooks"
+    "application": (
+        "access artifacts commands config console database followers http http.api projections "
+        "protocols publishing rebuilding recording webhooks"
     ),
     "simulate": "events exits",
     "cli": (
-        "access archive artifacts audit commands config database environment exits http http.app "
-        "projections publishing recording repeats rules schema simulate webhooks"
+        "access application archive artifacts audit commands config database environment exits "
+        "http projections publishing recording repeats rules schema simulate webhooks"
     ),
     "main": "__version__ cli config database environment exits",
     "__main__": "main",
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it
     "aiohttp": (
-        "audit.source cli console http main protocols simulate webhooks.sender webhooks.targets"
+        "application audit.source cli console http main protocols simulate webhooks.sender "
+        "webhooks.targets"
     ),
     "aiosqlite": "database.sqlite_writer",
     "asyncpg": "database.postgres",
@@ -180,5 +180,5 @@ def test_a_command_does_not_import_what_only_some_servers_need() -> None:
         [sys.executable, "-c", written], capture_output=True, text=True, check=True
     )
     imported = set(started.stdout.split())
-    assert "firmtrail.http.app" in imported
+    assert "firmtrail.application.app" in imported
     assert not imported.intersection(RARELY_NEEDED)

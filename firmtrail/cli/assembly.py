@@ -18,6 +18,7 @@ from firmtrail import config
 from firmtrail.access import people, projects
 from firmtrail.access.hashing import Hasher
 from firmtrail.access.lookup import Access
+from firmtrail.application import app
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.artifacts import Artifacts
@@ -25,7 +26,6 @@ from firmtrail.commands import demo, demo_fleet, demo_life
 from firmtrail.database.database import Database, NoSuchTable
 from firmtrail.database.standby import Standby
 from firmtrail.exits import CouldNotRun
-from firmtrail.http import app
 from firmtrail.http.call import Services
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import bounds

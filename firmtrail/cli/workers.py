@@ -31,12 +31,12 @@ from gunicorn.glogging import Logger
 from prometheus_client import multiprocess
 
 from firmtrail import config
+from firmtrail.application.app import RUNNER_OPTIONS, SERVICES
 from firmtrail.cli import assembly, logs, loop, signals, sockets, systemd
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.server import UMASK
 from firmtrail.database.database import Unavailable
 from firmtrail.http import descriptors
-from firmtrail.http.app import RUNNER_OPTIONS, SERVICES
 from firmtrail.http.connection import HttpRunner
 from firmtrail.repeats import Repeats
 

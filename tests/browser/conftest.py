@@ -11,10 +11,10 @@ from playwright.async_api import Browser, async_playwright
 
 from firmtrail.access import people
 from firmtrail.access.credentials import new_id
+from firmtrail.application import app
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import demo_fleet
 from firmtrail.database.database import Database
-from firmtrail.http import app
 from firmtrail.http.call import Services
 from firmtrail.http.connection import HttpRunner
 from firmtrail.recording.recorder import Recorder

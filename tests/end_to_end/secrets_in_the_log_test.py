@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from aiohttp import ClientSession
 
-from firmtrail.http import routes
+from firmtrail.application import routes
 from firmtrail.http.callers import LocalAccess, PublicAccess
 from tests.contract.migrations_test import run_outside
 from tests.databases import migrate_now

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession, UnixConnector, web
 
 from firmtrail.access import projects
-from firmtrail.http import app
+from firmtrail.application import app
 from tests.databases import read
 from tests.people import add_member, new_access, recorded
 from tests.service.routes_test import assert_is_problem

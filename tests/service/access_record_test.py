@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from firmtrail.access.roles import PERMISSIONS, ROLES, Role
+from firmtrail.application.routes import ROUTES
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Unavailable
 from firmtrail.http.api.events import CLOUDEVENT
@@ -13,7 +14,6 @@ from firmtrail.http.api.stream import EVENT_STREAM
 from firmtrail.http.callers import MemberAccess
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import Route
-from firmtrail.http.routes import ROUTES
 from tests.service.routes_test import assert_is_problem, name_of, path_of
 from tests.service.site import Answer, P, Site
 

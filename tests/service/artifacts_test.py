@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, respond, uploads
+from firmtrail.application import app
+from firmtrail.http import respond, uploads
 from firmtrail.http.callers import Caller
 from tests.people import recorded
 from tests.service.site import Answer, P, Site

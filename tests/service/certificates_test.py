@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from firmtrail.application import app
 from firmtrail.config import networks
-from firmtrail.http import app
 from firmtrail.http.auth import authentication
 from firmtrail.http.callers import DeviceAccess, GatewayAccess, MemberAccess
 from firmtrail.http.clients import Clients

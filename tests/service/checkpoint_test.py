@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from firmtrail.application import app
 from firmtrail.eventstore import log, merkle, proofs
-from firmtrail.http import app
 from firmtrail.publishing import checkpoint
 from firmtrail.publishing.checkpoint import Checkpoint
 from firmtrail.publishing.minimum_sizes import LogName

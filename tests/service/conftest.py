@@ -11,9 +11,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail import config
 from firmtrail.access.roles import Role
+from firmtrail.application import app
 from firmtrail.artifacts import Artifacts
 from firmtrail.database.database import Database
-from firmtrail.http import app
 from firmtrail.http.connection import HttpRunner
 from firmtrail.recording.recorder import Recorder
 from firmtrail.webhooks.targets import AllowedTargets

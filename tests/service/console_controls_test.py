@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from firmtrail.access.roles import PERMISSIONS, Role
+from firmtrail.application.routes import PAGES
 from firmtrail.http.callers import PageAccess, Permission
 from firmtrail.http.route import Route
-from firmtrail.http.routes import PAGES
 from tests.service.console_rollouts_test import fail
 from tests.service.forms import CONSOLE
 from tests.service.plans_test import set_up

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from msgspec import Meta
 
+from firmtrail.application.routes import PAGES, ROUTES
 from firmtrail.console import files, render
 from firmtrail.http.errors import BadRequest, Invalid, TooLarge
 from firmtrail.http.forms import FIELDS_MAX, form_reader
-from firmtrail.http.routes import PAGES, ROUTES
 from tests.service.site import Site
 
 FLEET = "/console/acme"

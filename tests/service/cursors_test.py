@@ -6,7 +6,8 @@ from hashlib import blake2b, sha256
 import msgspec
 import pytest
 
-from firmtrail.http import app, lists
+from firmtrail.application import app
+from firmtrail.http import lists
 from firmtrail.http.callers import LocalAccess
 from tests.databases import read
 from tests.service.routes_test import ROUTES, assert_is_problem, path_of

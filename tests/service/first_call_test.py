@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from firmtrail.application import app
 from firmtrail.database.database import Statement
-from firmtrail.http import app
 from tests.people import add_secret, new_access
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import post

@@ -13,7 +13,8 @@ from aiohttp import ClientSession, TCPConnector, UnixConnector, web
 from structlog.testing import capture_logs
 
 from firmtrail import config
-from firmtrail.http import app, connection, descriptors, gate
+from firmtrail.application import app
+from firmtrail.http import connection, descriptors, gate
 from firmtrail.http.clients import Clients
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import Bounds, Gate

@@ -9,9 +9,10 @@ import pytest
 from aiohttp import ClientPayloadError, ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
+from firmtrail.application import app
 from firmtrail.events.entry import envelope_of
 from firmtrail.eventstore import log
-from firmtrail.http import app, respond
+from firmtrail.http import respond
 from firmtrail.http.api import stream
 from firmtrail.http.callers import Caller
 from firmtrail.http.concurrency import ConcurrencyLimit

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, concurrency, decisions, watch
+from firmtrail.application import app
+from firmtrail.http import concurrency, decisions, watch
 from firmtrail.http.concurrency import ConcurrencyLimit
 from tests.fleet import register
 from tests.service.site import D2, Answer, D, P, Site

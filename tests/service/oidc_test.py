@@ -14,8 +14,8 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
+from firmtrail.application import app
 from firmtrail.config import Oidc
-from firmtrail.http import app
 from firmtrail.http.oidc import OidcSignIn
 from tests.service.site import CONSOLE, Answer, Site
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, decisions, respond
+from firmtrail.application import app
+from firmtrail.http import decisions, respond
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened
 from tests.people import new_access

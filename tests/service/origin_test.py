@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, web
 
-from firmtrail.http import app
+from firmtrail.application import app
 from firmtrail.http.callers import LocalAccess
 from firmtrail.http.connection import HttpRunner
 from tests.service.routes_test import ROUTES, assert_is_problem, path_of

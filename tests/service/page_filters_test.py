@@ -4,8 +4,8 @@ import re
 from html.parser import HTMLParser
 from urllib.parse import urlencode, urlsplit
 
+from firmtrail.application.routes import PAGES
 from firmtrail.http.callers import PageAccess
-from firmtrail.http.routes import PAGES
 from tests.service.site import Site
 from tests.service.steered import roll_out
 

@@ -7,9 +7,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from click.testing import CliRunner
 
 from firmtrail import config, protocols
+from firmtrail.application import app
+from firmtrail.application.routes import ROUTES, served
 from firmtrail.cli.serve import serve
-from firmtrail.http import app
-from firmtrail.http.routes import ROUTES, served
 from tests.service.site import D, P, Site
 
 OTHERS = config.PROTOCOLS[1:]

@@ -8,8 +8,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
+from firmtrail.application import app
 from firmtrail.config import networks
-from firmtrail.http import app
 from firmtrail.http.auth import authentication
 from firmtrail.http.clients import Clients
 from tests.people import add_secret

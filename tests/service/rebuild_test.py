@@ -9,8 +9,8 @@ import pytest
 from aiohttp import ClientSession, UnixConnector, web
 from structlog.testing import capture_logs
 
+from firmtrail.application import app
 from firmtrail.database.database import Database
-from firmtrail.http import app
 from firmtrail.projections import fold
 from firmtrail.rebuilding import generations, rebuild, refold
 from firmtrail.rebuilding.builder import LEASE_MS

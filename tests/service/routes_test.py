@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from firmtrail.application.routes import served
 from firmtrail.http import openapi
 from firmtrail.http.api import rows
 from firmtrail.http.callers import (
@@ -17,7 +18,6 @@ from firmtrail.http.callers import (
     PublicAccess,
 )
 from firmtrail.http.route import Route
-from firmtrail.http.routes import served
 from firmtrail.protocols.hawkbit.caller import BASE, MOUNTS
 from firmtrail.protocols.mender.authentication import of_device as of_mender_device
 from tests.service.site import Answer, D, P, Site

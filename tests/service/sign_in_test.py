@@ -8,9 +8,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.access import sessions
+from firmtrail.application import app
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.http import app
 from firmtrail.http.sessions import COOKIE, SECURE_COOKIE, own_path
 from tests.databases import read
 from tests.people import add_member, new_access

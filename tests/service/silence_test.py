@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from firmtrail.application import app
 from firmtrail.commands.silence import Silence
-from firmtrail.http import app
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.silence import LAG_MS
 from tests.people import new_access

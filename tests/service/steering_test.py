@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, rollout_states
+from firmtrail.application import app
+from firmtrail.http import rollout_states
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
 from tests.people import new_access

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from firmtrail.access.roles import Role
+from firmtrail.application.routes import ROUTES
 from firmtrail.events.access import TokenRevoked
 from firmtrail.http.callers import UserAccess
 from firmtrail.http.respond import NDJSON
-from firmtrail.http.routes import ROUTES
 from tests.databases import read
 from tests.people import add_member, recorded
 from tests.service.site import Answer, D, P, Site

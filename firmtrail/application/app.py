@@ -18,6 +18,7 @@ from firmtrail import config
 from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
+from firmtrail.application import routes
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
@@ -26,7 +27,7 @@ from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.database.standby import Standby
 from firmtrail.followers.following import Following
-from firmtrail.http import concurrency, incoming, openapi, routes, sealing, uploads, work_state
+from firmtrail.http import concurrency, incoming, openapi, sealing, uploads, work_state
 from firmtrail.http.auth import authentication
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.callers import PUBLIC
