@@ -35,6 +35,8 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BYTES = "application/octet-stream"
 LOG_SIZE: str = istr("Firmtrail-Log-Size")
+ETAG: str = istr("ETag")
+"""The spelling of RFC 9110; aiohttp's own constant differs, and headers are merged by spelling."""
 NO_STORE = {"Cache-Control": "no-store"}
 """Marks answers that may show a secret, or that are true only for a moment."""
 
@@ -106,7 +108,7 @@ def encoded_resource(
 ) -> web.Response:
     """Returns bytes that are already encoded, otherwise like `resource`."""
     etag = etag_of(body if covered is None else covered)
-    sent = {hdrs.ETAG: f'"{etag}"', hdrs.CACHE_CONTROL: "private, no-cache", **headers}
+    sent = {ETAG: f'"{etag}"', hdrs.CACHE_CONTROL: "private, no-cache", **headers}
     if client_has(call.request, etag):
         return web.Response(status=304, headers=sent)
     charset = "utf-8" if media.startswith("text/") else None
