@@ -51,6 +51,7 @@ def add(
         body["types"] = []
     added = service.ask("POST", remote.path(project, "webhooks"), body)
     click.echo(f"{added['id']} {added['secret']}")
+    _note_if_silent(added)
 
 
 @webhook.command("list")
@@ -59,7 +60,8 @@ def add(
 @output.json_option
 def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
     """List the webhooks of a project, and how far each is."""
-    output.show_list(service.items(remote.path(project, "webhooks")), json=json)
+    found = service.items(remote.path(project, "webhooks"))
+    output.show_list(found if json else [_in_words(each) for each in found], json=json)
 
 
 @webhook.command("show")
@@ -69,7 +71,8 @@ def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
 @output.json_option
 def show(service: remote.Service, /, *, webhook_id: str, project: str, json: bool) -> None:
     """Show a webhook, and how far it is."""
-    output.show(service.ask("GET", remote.path(project, "webhooks", webhook_id)), json=json)
+    found = service.ask("GET", remote.path(project, "webhooks", webhook_id))
+    output.show(found if json else _in_words(found), json=json)
 
 
 @webhook.command("change")
@@ -100,8 +103,9 @@ def change(
     body = {**_given(members), **cleared}
     if not body:
         raise click.UsageError("Say what to change: give at least one option.")
-    service.ask("PATCH", remote.path(project, "webhooks", webhook_id), body)
+    changed = service.ask("PATCH", remote.path(project, "webhooks", webhook_id), body)
     note(f"Webhook {webhook_id} is changed.")
+    _note_if_silent(changed)
 
 
 @webhook.command("remove")
@@ -159,6 +163,26 @@ def redeliver(service: remote.Service, /, *, webhook_id: str, project: str, posi
     path = remote.path(project, "webhooks", webhook_id, "redeliver")
     service.ask("POST", path, {"from": position})
     note(f"Webhook {webhook_id} is sent everything from position {position} on.")
+
+
+def _in_words(webhook: Any) -> dict[str, Any]:
+    """Returns a webhook that says in words whether it is sent all events or none."""
+    types, models = webhook["types"], webhook["models"]
+    return {
+        **webhook,
+        "types": "all events" if types is None else types or "no events",
+        "models": "all models" if models is None else models,
+        "notices": webhook["notices"] or "no notices",
+    }
+
+
+def _note_if_silent(webhook: Any) -> None:
+    if webhook["types"] == [] and not webhook["notices"]:
+        note(
+            f"Webhook {webhook['id']} is sent nothing, because it names no event and no notice: "
+            f"change it with `firmtrail webhook change {webhook['id']} --type EVENT`, --all-types "
+            "or --notice NOTICE."
+        )
 
 
 def _given(members: dict[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,14 @@ def test_the_command_line_manages_webhooks(serve: Serve, sqlite_url: str) -> Non
         assert (shown["types"], shown["notices"], shown["enabled"]) == (None, ["halted"], False)
         assert [each["id"] for each in ran("webhook", "list", "--json").json] == [webhook]
         assert ran("webhook", "redeliver", webhook, "--from", "0").exit_code == 0
+        row = ran("webhook", "list").out.splitlines()[1]
+        assert "all events" in row and "all models" in row and "halted" in row
+        silent = ran("webhook", "add", url, "--no-events")
+        quiet = silent.out.split()[0]
+        assert "is sent nothing" in silent.said
+        assert "no events" in ran("webhook", "show", quiet).out
+        assert "is sent nothing" not in ran("webhook", "change", quiet, "--type", "Halted").said
+        assert ran("webhook", "remove", quiet).exit_code == 0
         late = ran("webhook", "redeliver", webhook, "--from", "9999").said
         assert "--from is after the end of the log: the highest position is " in late, late
         assert ran("webhook", "secret", webhook).out.strip() not in {"", secret}
