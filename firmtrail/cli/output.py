@@ -6,12 +6,12 @@ could not run, and 130 after Ctrl-C.
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from json import dumps, loads
-from typing import Any
+from typing import Any, override
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -38,11 +38,22 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def progress(*columns: ProgressColumn) -> Progress:
+class Bars(Progress):
+    """Shows a bar for each task, and lines of text below the bars."""
+
+    lines: Sequence[str] = ()
+
+    @override
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield from map(Text, self.lines)
+
+
+def progress(*columns: ProgressColumn) -> Bars:
     """Returns a progress display with a bar and these columns for each task; only a terminal shows
     it."""
     console, title = Console(stderr=True), TextColumn("{task.description}")
-    return Progress(title, BarColumn(), *columns, console=console, disable=not console.is_terminal)
+    return Bars(title, BarColumn(), *columns, console=console, disable=not console.is_terminal)
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str]) -> None:

@@ -2,16 +2,20 @@
 
 import asyncio
 import sys
+import time
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, get_args
 
 import click
 from aiohttp import ClientSession
-from rich.progress import MofNCompleteColumn, Progress, TaskID
+from rich.progress import MofNCompleteColumn
 
 from firmtrail.cli import local, loop, output, remote
+from firmtrail.cli.output import Bars
 from firmtrail.cli.rollouts import plan_rows, rollout, state_of
 from firmtrail.recording.commit import SYSTEM
+from firmtrail.rules import window
 from firmtrail.rules.progress import ProgressState
 
 WATCH_EVERY_S = 2
@@ -91,10 +95,13 @@ def watch(
 ) -> None:
     """Show a rollout's progress until every device has installed the version or the rollout stops.
 
-    A terminal shows bars, and the last state at the end; a pipe gets a line at each change. A
-    rollout with a plan also shows which phase it is in, and what that waits for. A device that
-    already ran the version counts as matching but not as installed, so the command does not end:
-    press Ctrl-C. With --json, the present state is printed once.
+    A terminal shows bars, and the last state at the end; a pipe gets a line at each change. Lines
+    say what the rollout waits for: its start, approvals, its window, and the phase of its plan. A
+    device that already ran the version counts as matching but not as installed, so the command does
+    not end: press Ctrl-C. With --json, the present state is printed once.
+
+    The exit code is 0 however the rollout stopped, also if it paused itself; 2 if it can't be
+    watched, and 130 after Ctrl-C.
     """
     path = remote.path(project, "rollouts", rollout_id)
     if json:
@@ -112,19 +119,17 @@ class _Watched:
 
     def __init__(self, *, are_bars_shown: bool) -> None:
         self._are_bars_shown = are_bars_shown
-        self._phase = ""
         self._last: list[str] = []
         self._printed: list[str] = []
 
-    def see(self, progress: Progress, state: str, phase: str) -> None:
-        """Prints what differs from the last state and phase. While bars are shown, it prints only a
-        phase, above them, and stores the state."""
-        self._last = [line for line in (state, phase) if line]
-        if not self._are_bars_shown:
+    def see(self, bars: Bars, state: str, *waits: str) -> None:
+        """Prints the lines that differ from the last ones. While bars are shown, the lines after
+        the state stand below them, and nothing is printed."""
+        self._last = [line for line in (state, *waits) if line]
+        if self._are_bars_shown:
+            bars.lines = self._last[1:]
+        else:
             self.end()
-        elif phase and phase != self._phase:
-            progress.console.print(phase, markup=False, highlight=False)
-        self._phase = phase
 
     def end(self) -> None:
         """Prints each of the last lines, unless it was printed before."""
@@ -135,20 +140,42 @@ class _Watched:
 
 
 async def _watch(service: remote.Service, path: str, watched: _Watched, *, is_once: bool) -> None:
-    with output.progress(MofNCompleteColumn()) as progress:
-        tasks = [progress.add_task(name, total=None) for name in ("offered", "installed", "failed")]
-        in_phase = progress.add_task("phase", total=None, visible=False)
+    with output.progress(MofNCompleteColumn()) as bars:
         async with service.session() as session:
             while True:
                 shown = await local.ask(session, "GET", path)
-                _show(progress, tasks, shown["progress"])
-                phases = shown.get("phases", [])
-                begun = sum(each["state"] != "next" for each in phases)
-                progress.update(in_phase, total=len(phases), completed=begun, visible=bool(phases))
-                watched.see(progress, state_of(shown), phase_text(phases))
+                now_ms = int(time.time() * 1000)
+                phase = phase_text(shown.get("phases", []))
+                watched.see(bars, state_of(shown), hold_text(shown, now_ms), phase)
+                _show(bars, shown["progress"])
                 if is_once or _is_over(shown):
+                    bars.lines = ()  # the command prints them once more, as its result
                     return
                 await asyncio.sleep(WATCH_EVERY_S)
+
+
+def hold_text(shown: Any, now_ms: int) -> str:
+    """Returns in a sentence which start, approvals or window of its own a rollout waits for.
+    Returns nothing if it waits for none."""
+    approvals, times = shown["approvals"], shown["window"]
+    if shown["state"] == "scheduled":
+        return f"It starts at {shown['start_at']}."
+    if shown["state"] == "waiting" and approvals is not None:
+        return f"It waits for approvals: it has {len(approvals['by'])} of {approvals['needed']}."
+    return _window_text(times, now_ms) if shown["state"] == "running" and times else ""
+
+
+def _window_text(times: Any, now_ms: int) -> str:
+    if times["timezone"] == window.DEVICE_ZONE:
+        return f"Its window ({times['cron']}) opens by the clock of each device."
+    own = window.shown(times)
+    if window.is_open(own, own.timezone, now_ms):
+        return "Its window is open."
+    opening_ms = window.next_opening(own, own.timezone, now_ms)
+    if opening_ms is None:
+        return "Its window is closed."
+    opening = datetime.fromtimestamp(opening_ms / 1000, UTC)
+    return f"Its window is closed, and opens at {opening:%Y-%m-%dT%H:%M:%SZ}."
 
 
 def phase_text(phases: list[Any]) -> str:
@@ -184,9 +211,13 @@ def _is_over(shown: Any) -> bool:
     return is_done or shown["state"] in ENDED
 
 
-def _show(progress: Progress, tasks: list[TaskID], counts: dict[str, int]) -> None:
+def _show(bars: Bars, counts: dict[str, int]) -> None:
+    """Updates the bars; before the first counts, there are none."""
     failed = counts["failed"] + counts["exhausted"]
-    for task, completed in zip(
-        tasks, (counts["offered"], counts["installed"], failed), strict=True
-    ):
-        progress.update(task, total=counts["matching"], completed=completed)
+    done = {"offered": counts["offered"], "installed": counts["installed"], "failed": failed}
+    if not bars.tasks:
+        for name in done:
+            bars.add_task(name)
+    for task, completed in zip(bars.task_ids, done.values(), strict=True):
+        bars.update(task, total=counts["matching"], completed=completed)
+    bars.refresh()

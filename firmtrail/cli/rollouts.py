@@ -1,9 +1,11 @@
 """`firmtrail rollout start`, `advance`, `pause` … and `rollback`: steer the fleet."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from aiohttp import ClientSession
 
 from firmtrail.cli import files, local, output, remote
 from firmtrail.cli.numbers import Number, Whole
@@ -101,7 +103,10 @@ def start(
     json: bool,
     **options: Any,
 ) -> None:
-    """Roll out VERSION, and print the rollout's id."""
+    """Roll out VERSION, and print the rollout's id.
+
+    Warnings, such as that it waits for approvals, come on the standard error output.
+    """
     if plan_file is not None:
         options["plan"] = files.structure(plan_file)
     if window is not None:
@@ -112,7 +117,10 @@ def start(
         }
     if pause_at is not None:
         options["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
-    answer = service.ask("POST", remote.path(project, "rollouts"), local.without_none(options))
+    path, body = remote.path(project, "rollouts"), local.without_none(options)
+    tried, answer = service.run(partial(_tried_and_started, path=path, body=body))
+    for warning in tried.get("warnings", []):
+        output.note(warning)
     if json:
         output.show_json(answer)
     elif answer["id"] is None:
@@ -121,10 +129,14 @@ def start(
         click.echo(f"The rollout would be for {devices}.")
         if "phases" in answer:
             output.show_list(plan_rows(answer["phases"]), json=False)
-        for warning in answer.get("warnings", []):
-            output.note(warning)
     else:
         click.echo(answer["id"])
+
+
+async def _tried_and_started(session: ClientSession, *, path: str, body: Any) -> tuple[Any, Any]:
+    """Returns the answers to a dry run and to the request itself, which may be the same."""
+    tried = await local.ask(session, "POST", path, {**body, "dry_run": True})
+    return tried, tried if body["dry_run"] else await local.ask(session, "POST", path, body)
 
 
 def plan_rows(phases: list[Any]) -> list[dict[str, Any]]:

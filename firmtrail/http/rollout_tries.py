@@ -1,5 +1,7 @@
 """Describes a rollout as it would be, and asks for the approvals that a project demands of it."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from firmtrail.events.event import Recorded
@@ -8,11 +10,13 @@ from firmtrail.events.steering import (
     RollbackStarted,
     RolloutPlanChanged,
     RolloutStarted,
+    Window,
 )
+from firmtrail.events.times import time_text
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.projections import rollout_devices
-from firmtrail.rules import control, rollout
+from firmtrail.rules import control, phases, rollout, window
 from firmtrail.rules.control import Control
 from firmtrail.rules.rollout import PlanTime
 
@@ -35,7 +39,7 @@ async def with_approvals(call: AnyCall, wanted: RolloutStarted) -> RolloutStarte
         if not now.control.settings.approvals:
             return wanted  # a refusal of the command is kept for its key
         tried = unstarted(call, control.decide_rollout(now.control, wanted))
-        approvals = await _approvals(call, now, tried)
+        approvals = await approvals_of(call, now, tried)
     if not approvals:
         return wanted
     return msgspec.structs.replace(wanted, approvals=approvals, started_by=call.caller.actor_id)
@@ -48,13 +52,49 @@ async def planned_with_approvals(
     rollout needed, or as the project asks for now."""
     async with consistent_read(call) as now:
         found = control.existing(now.control, name)
-        approvals = max(found.approvals, await _approvals(call, now, found))
+        approvals = max(found.approvals, await approvals_of(call, now, found))
     if not approvals:
         return RolloutPlanChanged(wanted)
     return RolloutPlanChanged(wanted, approvals, call.caller.actor_id)
 
 
-async def _approvals(call: AnyCall, now: ConsistentRead, found: rollout.RolloutState) -> int:
+def cautions(now: Control, found: rollout.RolloutState, counted: int, now_ms: int) -> list[str]:
+    """Returns in sentences what keeps a rollout for so many devices from offering its version
+    immediately, and which phases may never end."""
+    return [*_delays(now, found, counted, now_ms), *phases.stuck(found.plan, counted)]
+
+
+def _delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int) -> Iterator[str]:
+    if not counted:
+        yield "No device matches it now: it offers nothing until one does."
+    if found.approvals:
+        members = "member has" if found.approvals == 1 else "members have"
+        yield f"It waits until {found.approvals} other {members} approved it."
+    if found.start_at_ms is not None and found.start_at_ms <= now_ms:
+        yield f"Its start, {time_text(found.start_at_ms)}, is in the past: it starts immediately."
+    title, times = window_of(now, found)
+    begin_ms = max(now_ms, found.start_at_ms or 0)
+    if times is None or times.timezone == window.DEVICE_ZONE:
+        return
+    if not window.is_open(times, times.timezone, begin_ms):
+        opening = window.next_opening(times, times.timezone, begin_ms)
+        until = "" if opening is None else f" before {time_text(opening)}"
+        yield f"{title} is closed when it starts: nothing is offered{until}."
+
+
+def window_of(now: Control, found: rollout.RolloutState) -> tuple[str, Window | None]:
+    """Returns the window that counts for the devices of a rollout, and in words whose it is. If
+    the rollout names none, a cohort of some of its devices may have another one."""
+    if found.window_times is not None:
+        return "Its window", found.window_times
+    if of_cohort := now.settings.cohort_windows.get(found.cohort or ""):
+        return f"The window of the cohort {found.cohort}", of_cohort
+    if of_model := now.settings.model_windows.get(found.model):
+        return f"The window of the model {found.model}", of_model
+    return "The window of the project", now.settings.window
+
+
+async def approvals_of(call: AnyCall, now: ConsistentRead, found: rollout.RolloutState) -> int:
     """Returns how many members the project asks to approve this rollout."""
     settings = now.control.settings
     if not settings.approvals or not settings.approve_from_devices:

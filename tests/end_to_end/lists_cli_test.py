@@ -71,7 +71,7 @@ def acme(database: str) -> Acme:
 def test_projects_and_members_are_listed_and_ended(acme: Acme) -> None:
     assert [each["project"] for each in acme.json("project", "list")] == ["acme"]
     assert acme.json("project", "show", "acme")["follow_latest"] is False
-    assert "follow latest         no" in acme.rows("project", "show", "acme")
+    assert "follow_latest         false" in acme.done("project", "show", "acme").out.splitlines()
     assert (
         "bob@example.org is viewer" in acme.done("user", "role", "bob@example.org", "viewer").said
     )
@@ -126,8 +126,12 @@ def test_rollouts_are_listed_shown_and_ended(acme: Acme) -> None:
     dry = acme.done("rollout", "start", "1.1.0", *PUMP, "--dry-run")
     assert dry.out == "The rollout would be for 2 devices.\n"
     assert acme.json("rollout", "start", "1.1.0", *PUMP, "--dry-run")["progress"]["matching"] == 2
+    none = acme.done("rollout", "start", "1.1.0", *PUMP, "--cohort", "none")
+    assert (len(none.out.splitlines()), "No device matches" in none.said) == (1, True)
+    acme.done("rollout", "abort", none.out.strip())
     rollout = acme.done("rollout", "start", "1.1.0", *PUMP).out.strip()
-    assert [each["id"] for each in acme.json("rollout", "list")] == [rollout]
+    assert acme.json("rollout", "list").pop()["id"] == none.out.strip()
+    assert [each["id"] for each in acme.json("rollout", "list")][:-1] == [rollout]
     assert any(rollout in row and "running" in row for row in acme.rows("rollout", "list"))
     assert acme.json("rollout", "show", rollout)["state"] == "running"
     assert any("matching 2" in row for row in acme.rows("rollout", "show", rollout))

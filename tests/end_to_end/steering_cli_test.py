@@ -1,6 +1,7 @@
 """Steers a fleet from the command line, against a real server process."""
 
 import io
+import re
 import socketserver
 from pathlib import Path
 from threading import Thread
@@ -8,13 +9,15 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn
 
-from firmtrail.cli import rollout_reads
+from firmtrail.cli import output, rollout_reads
 from tests.end_to_end.command import Done, firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
 
 M = ("--model", "m")
+ALL = {"matching": 4}
+BAR_COLUMNS = 40
 
 
 @pytest.mark.timeout(90)
@@ -139,13 +142,48 @@ def test_a_line_says_what_a_phase_waits_for(members: dict[str, Any], says: str) 
     assert rollout_reads.phase_text([last]) == rollout_reads.phase_text([]) == ""
 
 
-def test_a_terminal_gets_each_phase_once_above_the_bars() -> None:
+def test_a_terminal_of_80_columns_has_whole_bars_and_the_phase_below_them() -> None:
     shown = io.StringIO()
-    progress = Progress(console=Console(file=shown, force_terminal=True, width=200))
+    console = Console(file=shown, force_terminal=True, width=80)
+    bars = output.Bars("{task.description}", BarColumn(), MofNCompleteColumn(), console=console)
     watched = rollout_reads._Watched(are_bars_shown=True)
-    for phase in ("Phase 1 of 2.", "Phase 1 of 2.", "Phase 2 of 2."):
-        watched.see(progress, "Rollout r is running.", phase)
-    assert shown.getvalue().splitlines() == ["Phase 1 of 2.", "Phase 2 of 2."]
+    assert bars.tasks == []
+    watched.see(bars, "Rollout r is running.", "", "Phase 2 of 3, and " + "more " * 20)
+    rollout_reads._show(bars, {"offered": 3, "installed": 2, "failed": 0, "exhausted": 1} | ALL)
+    with console.capture() as captured:
+        console.print(bars.get_renderable())
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", each) for each in captured.get().splitlines()]
+    assert [line.split()[0] for line in lines[:4]] == ["offered", "installed", "failed", "Phase"]
+    assert all(len(line.split()[1]) == BAR_COLUMNS for line in lines[:1])
+
+
+RUNNING = {"state": "running", "approvals": None, "window": None, "start_at": None}
+NIGHT = {"cron": "0 2 * * *", "duration_s": 3600, "timezone": "UTC"}
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({}, ""),
+        ({"state": "paused", "window": NIGHT}, ""),
+        ({"state": "scheduled", "start_at": "T"}, "It starts at T."),
+        (
+            {"state": "waiting", "approvals": {"by": ["u"], "needed": 2}},
+            "It waits for approvals: it has 1 of 2.",
+        ),
+        ({"window": NIGHT | {"cron": "0 0 * * *"}}, "Its window is open."),
+        (
+            {"window": NIGHT},
+            "Its window is closed, and opens at 1970-01-01T02:00:00Z.",
+        ),
+        (
+            {"window": NIGHT | {"timezone": "device"}},
+            "Its window (0 2 * * *) opens by the clock of each device.",
+        ),
+    ],
+)
+def test_a_watch_says_what_the_rollout_waits_for(members: dict[str, Any], says: str) -> None:
+    assert rollout_reads.hold_text(RUNNING | members, now_ms=60_000) == says
 
 
 def test_settings_of_a_project_are_changed_together_or_not_at_all(

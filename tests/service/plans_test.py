@@ -348,6 +348,25 @@ async def test_a_dry_run_forecasts_its_phases_and_warns_of_one_that_never_ends(
     assert "waits for 50 reports" in found["warnings"][0]
 
 
+async def test_a_dry_run_warns_of_whatever_keeps_it_from_offering_something(fleet: Site) -> None:
+    body = {"model": "m", "version": "1.1.0", "dry_run": True}
+    assert "warnings" not in (await post(fleet, "rollouts", body)).json
+    await set_up(fleet, approvals=2)
+    closed = closed_window()
+    late = {"start_at": "2026-01-01T00:00:00Z", "window": closed, "cohort": "nobody"}
+    found = (await post(fleet, "rollouts", {**body, **late})).json["warnings"]
+    for said in (
+        "No device matches it now",
+        "It waits until 2 other members have approved it.",
+        "Its start, 2026-01-01T00:00:00.000Z, is in the past",
+        "Its window is closed when it starts: nothing is offered before ",
+    ):
+        assert any(each.startswith(said) for each in found), found
+    await set_up(fleet, approvals=0, model_windows={"m": closed})
+    [warning] = (await post(fleet, "rollouts", body)).json["warnings"]
+    assert warning.startswith("The window of the model m is closed")
+
+
 FAULTY = [
     ({"plan": {"phases": []}}, "/plan/phases"),
     ({"plan": {"phases": [{"percent": 5}, {"percent": 5}]}}, "/plan/phases"),

@@ -22,11 +22,11 @@ from firmtrail.console.pages.rollouts import ROLLOUTS, Counts, counts_of
 from firmtrail.console.plan_steps import PlanStep, expected_steps
 from firmtrail.console.rollout_forms import Texts
 from firmtrail.console.rows import OPERATE, PageQuery, action, page
-from firmtrail.events.steering import RolloutStarted, Window
+from firmtrail.events.steering import RolloutStarted
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.faults import faults_of
-from firmtrail.http.rollout_tries import plan_time, unstarted, with_approvals
+from firmtrail.http.rollout_tries import plan_time, unstarted, window_of, with_approvals
 from firmtrail.http.route import Route
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
@@ -166,7 +166,7 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
     found = unstarted(call, control.decide_rollout(now.control, approved))
     counts, at = await counts_of(call, now, found), plan_time(call, now.control)
     reach = found.plan[-1].reach if found.plan else found.reach
-    title, window = _window_of(now.control, found)
+    title, window = window_of(now.control, found)
     return Tried(
         wanted,
         counts,
@@ -176,18 +176,6 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
         openings.picture(window, at.now_ms) if window else None,
         title,
     )
-
-
-def _window_of(now: Control, found: RolloutState) -> tuple[str, Window | None]:
-    """Returns the window that counts for the devices of a rollout, and in words whose it is. If
-    the rollout names none, a cohort of some of its devices may have another one."""
-    if found.window_times is not None:
-        return "Its window", found.window_times
-    if of_cohort := now.settings.cohort_windows.get(found.cohort or ""):
-        return f"The window of the cohort {found.cohort}", of_cohort
-    if of_model := now.settings.model_windows.get(found.model):
-        return f"The window of the model {found.model}", of_model
-    return "The window of the project", now.settings.window
 
 
 def offerable(found: Control) -> list[ReleaseKey]:

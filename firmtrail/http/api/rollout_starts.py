@@ -39,12 +39,18 @@ from firmtrail.http.api.wire import StrictBody, outside_calendar, too_long
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.faults import BrokenRule, raise_if_broken
-from firmtrail.http.rollout_tries import plan_time, unstarted, with_approvals
+from firmtrail.http.rollout_tries import (
+    approvals_of,
+    cautions,
+    plan_time,
+    unstarted,
+    with_approvals,
+)
 from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import control, phases, rollout, version
+from firmtrail.rules import control, rollout, version
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
 
@@ -233,13 +239,16 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
     async with consistent_read(call) as now:
         tried = unstarted(call, control.decide_rollout(now.control, wanted))
         counted = await progress_of(call, now, tried)
+        needed = await approvals_of(call, now, tried)
     at = plan_time(call, now.control)
+    waiting = msgspec.structs.replace(tried, approvals=needed)
+    warnings = cautions(now.control, waiting, counted.matching, at.now_ms)
     body = msgspec.structs.replace(shown(tried, NO_TEXTS, at, None), progress=counted)
+    body = msgspec.structs.replace(body, warnings=warnings or UNSET)
     if not tried.plan:
         return body
     forecast = forecast_of(tried, at, counted.matching)
-    warnings = phases.stuck(tried.plan, counted.matching)
-    return msgspec.structs.replace(body, phases=forecast, warnings=warnings or UNSET)
+    return msgspec.structs.replace(body, phases=forecast)
 
 
 async def _try_rollback(call: AnyCall, wanted: RollbackStarted) -> StartedRollback:

@@ -109,7 +109,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     approvals: Approvals | None
     phases: list[ShownPhase] | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
-    """In a dry run: why the plan may never end."""
+    """In a dry run: why it would not offer anything yet, and why its plan may never end."""
     progress: RolloutProgress | UnsetType = UNSET
     devices: NamedDevices | UnsetType = UNSET
 
