@@ -187,8 +187,8 @@ async def test_the_chart_has_the_numbers_of_the_timeline(site: Site) -> None:
 
 async def test_the_fleet_page_says_that_views_are_being_rebuilt(site: Site) -> None:
     db, names = site.services.db, frozenset({"device_history"})
-    await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_history'")
     await db.play(generations.claim, site.log_id, names, "another process", LEASE_MS)
+    await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_history'")
     await site.services.builder.look()
     html = await page(site)
     assert "Views are being rebuilt (device_history)" in html

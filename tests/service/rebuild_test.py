@@ -102,10 +102,10 @@ async def test_a_view_of_older_code_is_rebuilt_automatically(
     site: Site, db: Database, recorder: Recorder
 ) -> None:
     await recorder.report(site.log_id, [report("1.0.0")])
-    await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_history'")
-    await write(db, "DELETE FROM device_history")
     names = frozenset({"device_history"})
     await db.play(generations.claim, site.log_id, names, "another process", LEASE_MS)
+    await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_history'")
+    await write(db, "DELETE FROM device_history")
     await site.services.builder.look()
     assert site.services.builder.unfit
     assert_is_problem(await site.get(f"{D}/history"), 503)
