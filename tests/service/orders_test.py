@@ -126,7 +126,7 @@ async def test_a_repeated_dry_run_gets_the_first_answer_after_any_change(fleet: 
     for path, body in tries.items():
         again = await post(fleet, path, body, Idempotency_Key=path)
         assert (again.status, again.body) == (200, first[path].body)
-        new = await post(fleet, path, body, Idempotency_Key="new")
+        new = await post(fleet, path, body, Idempotency_Key=f"new-{path}")
         assert assert_is_problem(new, 409)["code"] == "release_withdrawn"
         other = await post(fleet, path, body | {"percent": 5}, Idempotency_Key=path)
         assert assert_is_problem(other, 409)["code"] == "key_reused"
