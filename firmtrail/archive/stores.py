@@ -15,11 +15,12 @@ from typing import Protocol, override
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-from obstore.store import ObjectStore, S3Store
+from obstore.store import ObjectStore
 
 from firmtrail import config
 from firmtrail.audit.source import FILE_BYTES_MAX
 from firmtrail.database import files
+from firmtrail.publishing.published_bucket import NO_TAG, bucket_at
 
 REQUEST_TIMEOUT = timedelta(seconds=30)
 RETRY_TIMEOUT = timedelta(seconds=10)
@@ -124,14 +125,8 @@ class BucketStore:
 
     @classmethod
     def at(cls, url: str) -> "BucketStore":
-        """Returns the bucket of s3://BUCKET/PREFIX, with credentials of the usual AWS_…
-        variables."""
-        store = S3Store.from_url(
-            url,
-            client_options={"timeout": REQUEST_TIMEOUT, "allow_http": True},
-            retry_config={"max_retries": 3, "retry_timeout": RETRY_TIMEOUT},
-        )
-        return cls(store, url)
+        """Returns the archive in the bucket of s3://BUCKET/PREFIX."""
+        return cls(bucket_at(url, REQUEST_TIMEOUT, RETRY_TIMEOUT), url)
 
     @override
     def __str__(self) -> str:
@@ -181,10 +176,11 @@ class BucketStore:
 
     async def check(self) -> None:
         await self._put(_PROBE, b"", "create")
-        if await self._put(_PROBE, b"", "create"):
+        again = await self._put(_PROBE, b"", "create")
+        if again or await self._put(_PROBE, b"x", {"e_tag": NO_TAG}):
             raise ArchiveRefused(
-                f"{self._name} ignores If-None-Match, so a file of the archive could be "
-                "overwritten: use a store that honours it, or a folder"
+                f"{self._name} ignores If-None-Match or If-Match, so a file of the archive could "
+                "be overwritten: use a store that honours both, or a folder"
             )
 
     @contextlib.contextmanager

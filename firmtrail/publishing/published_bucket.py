@@ -24,9 +24,21 @@ IDLE_READ_S = 10.0
 REQUEST_TIMEOUT = timedelta(seconds=10)
 RETRY_TIMEOUT = timedelta(seconds=5)
 
+NO_TAG = '"0123456789abcdef0123456789abcdef"'
+"""An entity tag that no object has: a put on condition of it must fail."""
+
 _PROBE = "conditional-put"
 """Names an object that `check` writes. Unlike an origin it has no slash, so it is no checkpoint."""
 _REMEDY = "Use a store that does, or --checkpoints-file on a file system that is shared"
+
+
+def bucket_at(url: str, request_timeout: timedelta, retry_timeout: timedelta) -> S3Store:
+    """Returns the bucket of s3://BUCKET/PREFIX, with credentials of the usual AWS_… variables."""
+    return S3Store.from_url(
+        url,
+        client_options={"timeout": request_timeout, "allow_http": True},
+        retry_config={"max_retries": 3, "retry_timeout": retry_timeout},
+    )
 
 
 class _Cached(NamedTuple):
@@ -50,14 +62,8 @@ class CheckpointBucket:
 
     @classmethod
     def at(cls, url: str) -> "CheckpointBucket":
-        """Returns the bucket of s3://BUCKET/PREFIX, with credentials of the usual AWS_…
-        variables."""
-        store = S3Store.from_url(
-            url,
-            client_options={"timeout": REQUEST_TIMEOUT, "allow_http": True},
-            retry_config={"max_retries": 3, "retry_timeout": RETRY_TIMEOUT},
-        )
-        return cls(store, url)
+        """Returns the checkpoints in the bucket of s3://BUCKET/PREFIX."""
+        return cls(bucket_at(url, REQUEST_TIMEOUT, RETRY_TIMEOUT), url)
 
     @override
     def __str__(self) -> str:
@@ -130,7 +136,7 @@ class CheckpointBucket:
         with self._errors():
             await self._put(_PROBE, b"", None)
             again = await self._put(_PROBE, b"", None)
-            other = await self._put(_PROBE, b"x", _Cached('"0123456789abcdef0123456789abcdef"', ""))
+            other = await self._put(_PROBE, b"x", _Cached(NO_TAG, ""))
         if again is not None or other is not None:
             raise BadStore(
                 f"{self._name} ignores If-None-Match or If-Match, so two servers could overwrite "

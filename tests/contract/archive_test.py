@@ -15,7 +15,7 @@ from firmtrail.archive import positions
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.layout import ArchiveSource, folder_of
 from firmtrail.archive.positions import ArchiveWork
-from firmtrail.archive.stores import ArchiveRefused, ArchiveStore, BucketStore, store_at
+from firmtrail.archive.stores import ArchiveRefused, ArchiveStore, store_at
 from firmtrail.audit import source as tlog
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import CHECKPOINT, KEY
@@ -614,12 +614,3 @@ async def test_a_store_is_named_by_its_location(
     named = location.url if isinstance(location, config.BucketUrl) else str(location)
     assert str(store) == named
     assert str(ArchiveSource(store, "acme/logs/1")) == f"{named}/acme/logs/1"
-
-
-@pytest.mark.usefixtures("s3_client")
-async def test_a_bucket_lists_the_folders_of_a_folder() -> None:
-    bucket = BucketStore.at(f"s3://{BUCKET}/archive")
-    await bucket.add("a/b/c", b"one")
-    assert await bucket.folders("") == ["a"]
-    assert await bucket.folders("a") == ["b"]
-    assert await bucket.folders("none") == []

@@ -51,7 +51,7 @@ def decided(state: RolloutState, order: Event, at: PlanTime) -> Event:
     return rollout_decisions.decide_approve(state, "u_3")
 
 
-def told(first: RolloutStarted, story: Sequence[tuple[int, Event]]) -> list[Recorded]:
+def history_of(first: RolloutStarted, story: Sequence[tuple[int, Event]]) -> list[Recorded]:
     """Returns the events of a rollout: those of the story that the rules permit."""
     events = [Recorded(0, 0, "rollout/r", "k", "user/u_1", first)]
     state, now_ms = rollout.started(events[0]), 0
@@ -78,7 +78,7 @@ def test_the_reached_share_only_grows_whatever_plan_follows(
     first = RolloutStarted(
         "1.0.0", "m", phases[0].reach, plan=phases, approvals=approvals, started_by="u_1"
     )
-    events = told(first, story)
+    events = history_of(first, story)
     state, most = rollout.started(events[0]), 0
     for now_ms in range(0, 30 * STEP_MS, STEP_MS // 2):
         for each in [each for each in events[1:] if each.recorded_at_ms == now_ms]:
@@ -95,7 +95,7 @@ def test_each_phase_of_a_rollout_in_any_state_has_its_forecast(
     first = RolloutStarted(
         "1.0.0", "m", phases_[0].reach, plan=phases_, approvals=approvals, started_by="u_1"
     )
-    events = told(first, story)
+    events = history_of(first, story)
     for count in range(1, len(events) + 1):
         at = PlanTime(events[count - 1].recorded_at_ms)
         state = phases.past(events[:count], at).state
@@ -106,7 +106,7 @@ def test_each_phase_of_a_rollout_in_any_state_has_its_forecast(
 def test_the_phases_that_began_stay_with_their_times(
     phases_: tuple[PlanPhase, ...], story: list[tuple[int, Order]]
 ) -> None:
-    events = told(RolloutStarted("1.0.0", "m", phases_[0].reach, plan=phases_), story)
+    events = history_of(RolloutStarted("1.0.0", "m", phases_[0].reach, plan=phases_), story)
     shown: list[phases.PhaseTimes] = []
     for count in range(1, len(events) + 1):
         at = PlanTime(events[count - 1].recorded_at_ms)

@@ -100,12 +100,12 @@ class Story:
 
 async def played(site: Site, protocol: Protocol, story: list[Step]) -> dict[str, Any]:
     """Plays the story, and returns what the service shows of it."""
-    told = Story(await begin(site), protocol)
-    await protocol.runs(told.teller, told.runs)
+    played = Story(await begin(site), protocol)
+    await protocol.runs(played.teller, played.runs)
     for step in story:
-        await told.play(step)
-    await told.set_up(model_windows={})
-    return await _shown(told.teller, told.rollouts)
+        await played.play(step)
+    await played.set_up(model_windows={})
+    return await _shown(played.teller, played.rollouts)
 
 
 async def _shown(teller: Teller, rollouts: list[str]) -> dict[str, Any]:

@@ -255,7 +255,7 @@ async def test_a_failed_turn_is_saved_once(
     await receiver.until(1)
     await deliveries(site, webhook, 6)
     assert [each.is_over for each in saves][:1] == [True]
-    assert [each.failures for each in saves if each.is_over] == [1], "the second turn goes on"
+    assert [each.failures for each in saves if each.is_over] == [1], "the second turn continues"
 
 
 async def test_a_bug_in_one_webhook_stops_no_other_and_is_shown(
