@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from firmtrail.events.times import time_ms
 from firmtrail.exits import CouldNotRun
-from firmtrail.simulate import plan_checks, rounds, steered_checks, steering, visits, workload
+from firmtrail.simulate import plan_checks, rounds, steered_checks, steering, visits
 from firmtrail.simulate.client import Client
 from firmtrail.simulate.plan_checks import PlanRecount
 from firmtrail.simulate.plan_model import ModelPhase
@@ -58,28 +58,10 @@ async def play(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]
     phases = phases_for(plan.devices)
     simulation, rollouts = await perform(client, plan, phases, progress)
     seconds = time.monotonic() - began_s
-    checked = await workload.check(
-        client,
-        [each.device for each in simulation.devices],
-        model=simulation.model,
-        start=simulation.start,
-        seed=plan.seed,
-        progress=progress,
-    )
+    checked = await rounds.check(simulation, plan.seed)
     recount = await plan_checks.log(simulation, rollouts, phases)
-    return {
-        "devices": plan.devices,
-        "requests": client.tally.requests,
-        "requests a second": round(client.tally.requests / seconds),
-        "tried again": client.tally.retries,
-        **_done(simulation, recount, phases, rollouts),
-        "reports recorded": client.tally.recorded,
-        "events checked": checked.events,
-        "devices checked": plan.devices,
-        "histories checked": checked.histories,
-        "differences": client.tally.differences,
-        "seed": plan.seed,
-    }
+    done = _done(simulation, recount, phases, rollouts)
+    return rounds.summary(client, plan, checked, seconds=seconds, done=done)
 
 
 async def perform(

@@ -1,9 +1,10 @@
-"""Prepares a steered fleet, and lets all of its devices act once, round by round."""
+"""Prepares a steered fleet, lets its devices act round by round, and sums up the simulation."""
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from random import Random
+from typing import Any
 
 from rich.progress import Progress
 
@@ -11,7 +12,7 @@ from firmtrail.simulate import checks, fleet, steering, visits, workload
 from firmtrail.simulate.client import Client, Pacer
 from firmtrail.simulate.steering import OperatorOrders, SteeredDevice
 from firmtrail.simulate.visits import Simulation
-from firmtrail.simulate.workload import Plan
+from firmtrail.simulate.workload import Checked, Plan
 
 ARTIFACT_BYTES = 4096
 
@@ -64,3 +65,34 @@ async def act(simulation: Simulation, title: str, visit: Visit) -> None:
             await visit(simulation, each)
 
     await workload.by_many(work)
+
+
+async def check(simulation: Simulation, seed: str) -> Checked:
+    """Compares what the service recorded with the devices of the simulation."""
+    return await workload.check(
+        simulation.client,
+        [each.device for each in simulation.devices],
+        model=simulation.model,
+        start=simulation.start,
+        seed=seed,
+        progress=simulation.progress,
+    )
+
+
+def summary(
+    client: Client, plan: Plan, checked: Checked, *, seconds: float, done: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns the summary of a simulation that took this long, with the counts of `done`."""
+    return {
+        "devices": plan.devices,
+        "requests": client.tally.requests,
+        "requests a second": round(client.tally.requests / seconds),
+        "tried again": client.tally.retries,
+        **done,
+        "reports recorded": client.tally.recorded,
+        "events checked": checked.events,
+        "devices checked": plan.devices,
+        "histories checked": checked.histories,
+        "differences": client.tally.differences,
+        "seed": plan.seed,
+    }

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from firmtrail.simulate import rounds, steered_checks, steering, visits, workload
+from firmtrail.simulate import rounds, steered_checks, steering, visits
 from firmtrail.simulate.client import Client
 from firmtrail.simulate.steered_checks import Recount
 from firmtrail.simulate.steering import (
@@ -41,29 +41,11 @@ async def play(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]
     began_s = time.monotonic()
     simulation = await perform(client, plan, progress)
     seconds = time.monotonic() - began_s
-    checked = await workload.check(
-        client,
-        [each.device for each in simulation.devices],
-        model=simulation.model,
-        start=simulation.start,
-        seed=plan.seed,
-        progress=progress,
-    )
+    checked = await rounds.check(simulation, plan.seed)
     await steered_checks.asks(simulation)
     recount = await steered_checks.log(simulation)
-    return {
-        "devices": plan.devices,
-        "requests": client.tally.requests,
-        "requests a second": round(client.tally.requests / seconds),
-        "tried again": client.tally.retries,
-        **_done(simulation, recount),
-        "reports recorded": client.tally.recorded,
-        "events checked": checked.events,
-        "devices checked": plan.devices,
-        "histories checked": checked.histories,
-        "differences": client.tally.differences,
-        "seed": plan.seed,
-    }
+    done = _done(simulation, recount)
+    return rounds.summary(client, plan, checked, seconds=seconds, done=done)
 
 
 def _done(simulation: Simulation, recount: Recount) -> dict[str, Any]:
