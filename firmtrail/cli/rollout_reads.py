@@ -2,8 +2,6 @@
 
 import asyncio
 import sys
-import time
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, get_args
 
@@ -15,7 +13,6 @@ from firmtrail.cli import local, loop, output, remote
 from firmtrail.cli.output import Bars
 from firmtrail.cli.rollouts import plan_rows, rollout, state_of
 from firmtrail.recording.commit import SYSTEM
-from firmtrail.rules import window
 from firmtrail.rules.progress import ProgressState
 
 WATCH_EVERY_S = 2
@@ -47,8 +44,10 @@ def show(service: remote.Service, /, *, rollout_id: str, project: str, json: boo
         output.show_json(service.ask("GET", path))
         return
     shown = service.run(partial(_with_people, path=path, project=project))
-    phases = shown.pop("phases", [])
+    phases, waits_for = shown.pop("phases", []), shown.pop("waits_for")
     output.show_members(shown)
+    for line in waits_for:
+        click.echo(line)
     if phases:
         click.echo()
         output.show_list(plan_rows(phases), json=False)
@@ -96,9 +95,10 @@ def watch(
     """Show a rollout's progress until every device has installed the version or the rollout stops.
 
     A terminal shows bars, and the last state at the end; a pipe gets a line at each change. Lines
-    say what the rollout waits for: its start, approvals, its window, and the phase of its plan. A
-    device that already ran the version counts as matching but not as installed, so the command does
-    not end: press Ctrl-C. With --json, the present state is printed once.
+    say what the rollout waits for: its start, approvals, the window that it has or inherits, the
+    end of a halt, and the phase of its plan. A device that already ran the version counts as
+    matching but not as installed, so the command does not end: press Ctrl-C. With --json, the
+    present state is printed once.
 
     The exit code is 0 however the rollout stopped, also if it paused itself; 2 if it can't be
     watched, and 130 after Ctrl-C.
@@ -125,7 +125,7 @@ class _Watched:
     def see(self, bars: Bars, state: str, *waits: str) -> None:
         """Prints the lines that differ from the last ones. While bars are shown, the lines after
         the state stand below them, and nothing is printed."""
-        self._last = [line for line in (state, *waits) if line]
+        self._last = [state, *waits]
         if self._are_bars_shown:
             bars.lines = self._last[1:]
         else:
@@ -144,66 +144,12 @@ async def _watch(service: remote.Service, path: str, watched: _Watched, *, is_on
         async with service.session() as session:
             while True:
                 shown = await local.ask(session, "GET", path)
-                now_ms = int(time.time() * 1000)
-                phase = phase_text(shown.get("phases", []))
-                watched.see(bars, state_of(shown), hold_text(shown, now_ms), phase)
+                watched.see(bars, state_of(shown), *shown["waits_for"])
                 _show(bars, shown["progress"])
                 if is_once or _is_over(shown):
                     bars.lines = ()  # the command prints them once more, as its result
                     return
                 await asyncio.sleep(WATCH_EVERY_S)
-
-
-def hold_text(shown: Any, now_ms: int) -> str:
-    """Returns in a sentence which start, approvals or window of its own a rollout waits for.
-    Returns nothing if it waits for none."""
-    approvals, times = shown["approvals"], shown["window"]
-    if shown["state"] == "scheduled":
-        return f"It starts at {shown['start_at']}."
-    if shown["state"] == "waiting" and approvals is not None:
-        return f"It waits for approvals: it has {len(approvals['by'])} of {approvals['needed']}."
-    return _window_text(times, now_ms) if shown["state"] == "running" and times else ""
-
-
-def _window_text(times: Any, now_ms: int) -> str:
-    if times["timezone"] == window.DEVICE_ZONE:
-        return f"Its window ({times['cron']}) opens by the clock of each device."
-    own = window.shown(times)
-    if window.is_open(own, own.timezone, now_ms):
-        return "Its window is open."
-    opening_ms = window.next_opening(own, own.timezone, now_ms)
-    if opening_ms is None:
-        return "Its window is closed."
-    opening = datetime.fromtimestamp(opening_ms / 1000, UTC)
-    return f"Its window is closed, and opens at {opening:%Y-%m-%dT%H:%M:%SZ}."
-
-
-def phase_text(phases: list[Any]) -> str:
-    """Returns in a sentence which phase a rollout is in, and what that waits for. Returns nothing
-    for a rollout without a plan, and for one that has begun no phase."""
-    number = next((n for n, each in enumerate(phases, 1) if each["state"] == "current"), None)
-    if number is None:
-        return ""
-    phase, count = phases[number - 1], len(phases)
-    says = f"Phase {number} of {count} ({phase['percent']:g} %) began at {phase['began_at']}"
-    return f"{says}{_waits_for(phase, is_last=number == count)}."
-
-
-def _waits_for(phase: Any, *, is_last: bool) -> str:
-    """Returns what the next phase waits for."""
-    when = phase["when"] if phase["reached_at"] is None else None
-    if is_last:
-        return ", and is the last"
-    if phase["when"] is None and phase["after_s"] is None:
-        return ", and ends when a person advances the rollout"
-    waits = ""
-    if when is not None:
-        waits = f", waits for {when['min_reports']} outcomes with {when['installed_percent']} % "
-        waits += "installs"
-    if phase["earliest_end"] is None:
-        return f"{waits}, and its time stands still"
-    earliest = " at the earliest" if when is not None else ""
-    return f"{waits}, and ends at {phase['earliest_end']}{earliest}"
 
 
 def _is_over(shown: Any) -> bool:

@@ -10,7 +10,6 @@ from firmtrail.events.steering import (
     RollbackStarted,
     RolloutPlanChanged,
     RolloutStarted,
-    Window,
 )
 from firmtrail.events.times import time_text
 from firmtrail.http.call import AnyCall
@@ -19,6 +18,7 @@ from firmtrail.projections import rollout_devices
 from firmtrail.rules import control, phases, rollout, window
 from firmtrail.rules.control import Control
 from firmtrail.rules.rollout import PlanTime
+from firmtrail.rules.waits import window_of
 
 
 def plan_time(call: AnyCall, control: Control) -> PlanTime:
@@ -72,7 +72,7 @@ def _delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int
         yield f"It waits until {found.approvals} other {members} approved it."
     if found.start_at_ms is not None and found.start_at_ms <= now_ms:
         yield f"Its start, {time_text(found.start_at_ms)}, is in the past: it starts immediately."
-    title, times = window_of(now, found)
+    title, times, _ = window_of(now, found)
     begin_ms = max(now_ms, found.start_at_ms or 0)
     if times is None or times.timezone == window.DEVICE_ZONE:
         return
@@ -80,18 +80,6 @@ def _delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int
         opening = window.next_opening(times, times.timezone, begin_ms)
         until = "" if opening is None else f" before {time_text(opening)}"
         yield f"{title} is closed when it starts: nothing is offered{until}."
-
-
-def window_of(now: Control, found: rollout.RolloutState) -> tuple[str, Window | None]:
-    """Returns the window that counts for the devices of a rollout, and in words whose it is. If
-    the rollout names none, a cohort of some of its devices may have another one."""
-    if found.window_times is not None:
-        return "Its window", found.window_times
-    if of_cohort := now.settings.cohort_windows.get(found.cohort or ""):
-        return f"The window of the cohort {found.cohort}", of_cohort
-    if of_model := now.settings.model_windows.get(found.model):
-        return f"The window of the model {found.model}", of_model
-    return "The window of the project", now.settings.window
 
 
 async def approvals_of(call: AnyCall, now: ConsistentRead, found: rollout.RolloutState) -> int:

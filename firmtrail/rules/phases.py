@@ -41,7 +41,7 @@ class PhaseProgress(NamedTuple):
     times: PhaseTimes
     earliest_end_ms: int | None
     """The time before which the next phase does not begin automatically; only of the current
-    phase."""
+    phase, while its time passes."""
 
 
 class ExpectedPhase(NamedTuple):
@@ -162,8 +162,8 @@ def progress(state: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]) -> 
     clock = rollout.clock_at(state, at)
     begun = rollout.begun_phases(replace(state, clock=clock), at.now_ms)
     done = 0 if clock is None else clock.phase
-    is_known = clock is not None and state.is_approved
-    end_ms = plan.earliest_end(state.plan, clock, at.halts) if clock and is_known else None
+    is_timed = clock is not None and state.is_ticking
+    end_ms = plan.earliest_end(state.plan, clock, at.halts) if clock and is_timed else None
     unknown = [PhaseTimes()] * (len(state.plan) - len(times))
     return [
         PhaseProgress(

@@ -18,6 +18,7 @@ from tests.end_to_end.processes import ENVIRONMENT
 
 DONE, FOUND_WRONG, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 PUMP = ("--model", "pump")
+ALWAYS = '{"cron": "* * * * *", "duration_s": 3600, "timezone": "UTC"}'
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -141,6 +142,9 @@ def test_rollouts_are_listed_shown_and_ended(acme: Acme) -> None:
     assert len(acme.rows("rollout", "devices", rollout)) == 3
     watched = acme.done("rollout", "watch", rollout, "--once").out
     assert re.fullmatch(rf"Rollout {rollout} is running: 2 matching, .*\.\n", watched)
+    acme.done("project", "change", "acme", "--set", f"window={ALWAYS}")
+    for command in (("watch", rollout, "--once"), ("show", rollout)):
+        assert acme.rows("rollout", *command)[-1] == "The window of the project is open."
     assert acme.json("rollout", "pause", rollout, "--reason", "smoke")["state"] == "paused"
     assert "paused (smoke)" in acme.done("rollout", "watch", rollout).out
     assert "is running" in acme.done("rollout", "resume", rollout).said

@@ -5,7 +5,6 @@ import re
 import socketserver
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -110,80 +109,19 @@ def test_a_rollout_shows_its_phases_by_line_and_people_by_their_addresses(
     assert shown.out == "\n".join(line.rstrip() for line in shown.out.splitlines()) + "\n"
 
 
-@pytest.mark.parametrize(
-    ("members", "says"),
-    [
-        ({"after_s": None}, "began at T, and ends when a person advances the rollout."),
-        ({"earliest_end": None}, "began at T, and its time stands still."),
-        (
-            {"when": {"installed_percent": 95, "min_reports": 50}},
-            "began at T, waits for 50 outcomes with 95 % installs, and ends at E at the earliest.",
-        ),
-        (
-            {"when": {"installed_percent": 95, "min_reports": 50}, "reached_at": "R"},
-            "began at T, and ends at E.",
-        ),
-    ],
-)
-def test_a_line_says_what_a_phase_waits_for(members: dict[str, Any], says: str) -> None:
-    phase = {
-        "percent": 10.0,
-        "state": "current",
-        "after_s": 60,
-        "when": None,
-        "began_at": "T",
-        "reached_at": None,
-        "earliest_end": "E",
-    }
-    last = {**phase, "state": "next"}
-    found = rollout_reads.phase_text([{**phase, "state": "done"}, {**phase, **members}, last])
-    assert found == f"Phase 2 of 3 (10 %) {says}"
-    assert rollout_reads.phase_text([phase]) == "Phase 1 of 1 (10 %) began at T, and is the last."
-    assert rollout_reads.phase_text([last]) == rollout_reads.phase_text([]) == ""
-
-
 def test_a_terminal_of_80_columns_has_whole_bars_and_the_phase_below_them() -> None:
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=80)
     bars = output.Bars("{task.description}", BarColumn(), MofNCompleteColumn(), console=console)
     watched = rollout_reads._Watched(are_bars_shown=True)
     assert bars.tasks == []
-    watched.see(bars, "Rollout r is running.", "", "Phase 2 of 3, and " + "more " * 20)
+    watched.see(bars, "Rollout r is running.", "Phase 2 of 3, and " + "more " * 20)
     rollout_reads._show(bars, {"offered": 3, "installed": 2, "failed": 0, "exhausted": 1} | ALL)
     with console.capture() as captured:
         console.print(bars.get_renderable())
     lines = [re.sub(r"\x1b\[[\d;]*m", "", each) for each in captured.get().splitlines()]
     assert [line.split()[0] for line in lines[:4]] == ["offered", "installed", "failed", "Phase"]
     assert all(len(line.split()[1]) == BAR_COLUMNS for line in lines[:1])
-
-
-RUNNING = {"state": "running", "approvals": None, "window": None, "start_at": None}
-NIGHT = {"cron": "0 2 * * *", "duration_s": 3600, "timezone": "UTC"}
-
-
-@pytest.mark.parametrize(
-    ("members", "says"),
-    [
-        ({}, ""),
-        ({"state": "paused", "window": NIGHT}, ""),
-        ({"state": "scheduled", "start_at": "T"}, "It starts at T."),
-        (
-            {"state": "waiting", "approvals": {"by": ["u"], "needed": 2}},
-            "It waits for approvals: it has 1 of 2.",
-        ),
-        ({"window": NIGHT | {"cron": "0 0 * * *"}}, "Its window is open."),
-        (
-            {"window": NIGHT},
-            "Its window is closed, and opens at 1970-01-01T02:00:00Z.",
-        ),
-        (
-            {"window": NIGHT | {"timezone": "device"}},
-            "Its window (0 2 * * *) opens by the clock of each device.",
-        ),
-    ],
-)
-def test_a_watch_says_what_the_rollout_waits_for(members: dict[str, Any], says: str) -> None:
-    assert rollout_reads.hold_text(RUNNING | members, now_ms=60_000) == says
 
 
 def test_settings_of_a_project_are_changed_together_or_not_at_all(

@@ -108,7 +108,11 @@ async def test_a_rollout_without_a_window_shows_whose_window_its_devices_go_by(
     assert ">The window of the model m<" in await tried(fleet, START)
     await set_up(fleet, cohort_windows={"lab": night})
     assert ">The window of the cohort lab<" in await tried(fleet, {**START, "cohort": "lab"})
-    assert ">The window of the model m<" in await tried(fleet, START)
+    html = await tried(fleet, START)
+    assert ">The window of the model m<" in html
+    text = text_of(await read_page(fleet, f"/rollouts/{await start(fleet, html)}"))
+    assert "The window of the model m opens at 0 3 * * * for 1 min, UTC; next" in text
+    assert "These cohorts have windows of their own: lab." in text
 
 
 async def test_a_rollout_that_needs_approval_says_so_before_it_starts(fleet: Site) -> None:

@@ -192,8 +192,11 @@ async def test_a_window_of_the_project_or_model_is_that_of_rollouts_without_one(
     times = closed_window()
     changed = await set_up(fleet, **{setting: times if setting == "window" else {"m": times}})
     assert changed.json[setting] == (times if setting == "window" else {"m": times})
-    await roll_out(fleet)
+    rollout = await roll_out(fleet)
     assert (await check_in(fleet))["reason"] == "window"
+    [waits] = (await shown(fleet, rollout))["waits_for"]
+    whose = "project" if setting == "window" else "model m"
+    assert waits.startswith(f"The window of the {whose} is closed, and opens at ")
     await roll_out(fleet, window=OPEN)
     assert (await check_in(fleet))["version"] == "1.1.0"
 

@@ -26,7 +26,7 @@ from firmtrail.events.steering import RolloutStarted
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.faults import faults_of
-from firmtrail.http.rollout_tries import plan_time, unstarted, window_of, with_approvals
+from firmtrail.http.rollout_tries import plan_time, unstarted, with_approvals
 from firmtrail.http.route import Route
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
@@ -35,6 +35,7 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import RolloutState
+from firmtrail.rules.waits import window_of
 
 NEW = f"{ROLLOUTS}/start"
 
@@ -166,7 +167,7 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
     found = unstarted(call, control.decide_rollout(now.control, approved))
     counts, at = await counts_of(call, now, found), plan_time(call, now.control)
     reach = found.plan[-1].reach if found.plan else found.reach
-    title, window = window_of(now.control, found)
+    title, window, _ = window_of(now.control, found)
     return Tried(
         wanted,
         counts,

@@ -6,7 +6,6 @@ from aiohttp import web
 
 from firmtrail.console import openings, places, plan_steps, render
 from firmtrail.console.here import Moment
-from firmtrail.console.openings import OpeningsPicture
 from firmtrail.console.places import GivenOrder
 from firmtrail.console.plan_steps import PlanStep
 from firmtrail.console.rows import PROJECT, PageQuery, page
@@ -33,7 +32,8 @@ from firmtrail.projections import device_offers, rollout_devices, rollout_failur
 from firmtrail.rules import phases
 from firmtrail.rules.control import Control
 from firmtrail.rules.progress import ProgressState
-from firmtrail.rules.rollout import RolloutState, stream
+from firmtrail.rules.rollout import PlanTime, RolloutState, stream
+from firmtrail.rules.waits import RolloutWindow, window_of
 
 ROLLOUTS = f"{PROJECT}/rollouts"
 ROLLOUT = f"{ROLLOUTS}/{{id}}"
@@ -105,6 +105,7 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         counts = await counts_of(call, now, found)
         failed = await rollout_failures.newest(now.reader, call.log_id, found)
         orders = await places.orders(call, now, stream(found.id))
+    window, at = _window(call, now.control, found), plan_time(call, now.control)
     return render.page(
         call,
         "rollout.html",
@@ -115,8 +116,9 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         reach=reach_of(call, now.control, found),
         counts=counts,
         kinds=KINDS,
-        steps=_plan(call, now.control, found, orders),
-        picture=_picture(call, found),
+        steps=_plan(found, at, orders),
+        window=window,
+        picture=openings.picture(window.times, at.now_ms) if window.times else None,
         may_replan=_may_replan(call, now.control, found),
         grows=grows(call, now.control, found),
         may_approve=may_approve(call, found),
@@ -127,22 +129,19 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
     )
 
 
-def _plan(
-    call: AnyCall, control: Control, found: RolloutState, orders: list[GivenOrder]
-) -> list[PlanStep]:
+def _plan(found: RolloutState, at: PlanTime, orders: list[GivenOrder]) -> list[PlanStep]:
     """Returns the phases of the rollout's plan over time; none without a plan."""
     if not found.plan:
         return []
-    at = plan_time(call, control)
     events = [each.recorded for each in reversed(orders)]
     return plan_steps.steps(found, at, phases.past(events, at).times)
 
 
-def _picture(call: AnyCall, found: RolloutState) -> OpeningsPicture | None:
-    """Returns the next openings of the window that the rollout has of its own."""
-    if found.window_times is None or found.phase == "aborted":
-        return None
-    return openings.picture(found.window_times, call.services.access.now_ms())
+def _window(call: AnyCall, control: Control, found: RolloutState) -> RolloutWindow:
+    """Returns the window that the rollout has, or inherits; none once it is over."""
+    if phase_of(call, control, found) in {"aborted", "withdrawn"}:
+        return RolloutWindow("", None)
+    return window_of(control, found)
 
 
 def _may_replan(call: AnyCall, control: Control, found: RolloutState) -> bool:

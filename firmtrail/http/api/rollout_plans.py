@@ -91,7 +91,8 @@ class ShownPhase(msgspec.Struct, frozen=True, kw_only=True):
     reached_at: TimeText | None
     """When the outcomes of its offers met `when`."""
     earliest_end: TimeText | None
-    """The time before which the next phase does not begin, unless a person advances."""
+    """The time before which the next phase does not begin, unless a person advances; null while
+    the rollout is paused, or the project halted."""
     devices: int | UnsetType = UNSET
     """In a dry run: about how many devices it reaches, in all."""
 

@@ -44,6 +44,7 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.progress import ProgressReason, ProgressState
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import PlanTime
+from firmtrail.rules.waits import waits
 
 ROLLOUT = f"{P}/rollouts/{{id}}"
 
@@ -110,6 +111,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phases: list[ShownPhase] | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
     """In a dry run: why it would not offer anything yet, and why its plan may never end."""
+    waits_for: list[str] | UnsetType = UNSET
+    """Of a single one, now: why it offers nothing, or not to all of its devices, and what ends the
+    phase of its plan."""
     progress: RolloutProgress | UnsetType = UNSET
     devices: NamedDevices | UnsetType = UNSET
 
@@ -220,9 +224,10 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     counted, at = await progress_of(call, now, found), plan_time(call, now.control)
     withdrawn_at_ms = withdrawn_at_ms_of(now.control, found)
     body = shown(found, texts.get(found.id, NO_TEXTS), at, withdrawn_at_ms)
-    body = msgspec.structs.replace(body, progress=counted)
+    times = phases.past(await _events_of(call, found), at).times if found.plan else ()
+    waiting = waits(now.control, found, at, times)
+    body = msgspec.structs.replace(body, progress=counted, waits_for=waiting)
     if found.plan:
-        times = phases.past(await _events_of(call, found), at).times
         body = msgspec.structs.replace(body, phases=shown_phases(found, at, times))
     if found.is_rollback:
         body = msgspec.structs.replace(body, devices=await named_devices(call, now, found))
