@@ -106,6 +106,10 @@ class MenderClient:
         """Returns whether the client has printed a text."""
         return self.log.exists() and text in self.log.read_text(errors="replace")
 
+    def is_storing(self) -> bool:
+        """Returns whether the client has read the headers of an artifact and stores its file."""
+        return any(self._data.glob("modules/v3/payloads/*/tree/files"))
+
     @contextmanager
     def running(self, url: str) -> Iterator[subprocess.Popen[bytes]]:
         """Runs the client against a server while the block runs; yields its process."""

@@ -239,6 +239,7 @@ async def test_a_mender_client_loads_over_a_network_that_breaks_off(fleet: Fleet
             await until_refused(one, network)
             network.come_back()
             await until(one, lambda: fleet.runs("1.0.0"))
+            network.before_a_cut = lambda: until_storing(one)
             network.cut_after_bytes = len(payload) // 2
             await fleet.roll_out("1.1.0")
             await until(one, lambda: fleet.runs("1.1.0"))
@@ -253,6 +254,15 @@ async def until_refused(one: MenderClient, network: Network) -> None:
         return network.refused > 0
 
     await until(one, is_refused)
+
+
+async def until_storing(one: MenderClient) -> None:
+    """Waits until the client continues a download that breaks off: it has read the headers."""
+
+    async def is_storing() -> bool:
+        return one.is_storing()
+
+    await until(one, is_storing)
 
 
 async def is_cancelled(

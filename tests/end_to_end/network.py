@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+
+async def _nothing() -> None:
+    pass
 
 
 class Network:
@@ -13,7 +17,9 @@ class Network:
         self._is_away = False
         self._open: set[asyncio.StreamWriter] = set()
         self.cut_after_bytes: int | None = None
-        """Breaks off the next answer that is longer than this, once."""
+        """Breaks off the next connection that brings more than this from now on, once."""
+        self.before_a_cut: Callable[[], Awaitable[None]] = _nothing
+        """Holds the answer back until this has returned."""
         self.stays_away_after_a_cut = False
         self.cuts = 0
         self.refused = 0
@@ -67,12 +73,16 @@ class Network:
             while data := await source.read(4096):
                 sink.write(data)
                 await sink.drain()
+                if not may_cut or self.cut_after_bytes is None:
+                    continue
                 carried += len(data)
-                if may_cut and self.cut_after_bytes is not None and carried > self.cut_after_bytes:
-                    self._cut()
+                if carried > self.cut_after_bytes:
+                    await self._cut()
                     return
 
-    def _cut(self) -> None:
-        self.cut_after_bytes, self.cuts = None, self.cuts + 1
+    async def _cut(self) -> None:
+        self.cut_after_bytes = None
+        await self.before_a_cut()
+        self.cuts += 1
         if self.stays_away_after_a_cut:
             self.leave()
