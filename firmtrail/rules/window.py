@@ -111,7 +111,10 @@ def _opening(cron: str, zone: str, after_minute: int) -> int | None:
 
 
 def _openings(cron: str, zone: str, after_minute: int) -> Iterator[int]:
-    """Yields the openings after this minute, until there is none within 50 years."""
+    """Yields the openings after this minute, until there is none within 50 years. Where a clock
+    repeats an hour, CronSim begins with an opening of the hour before it."""
     after = (_EPOCH + timedelta(minutes=after_minute)).astimezone(ZoneInfo(zone))
     for found in CronSim(cron, after):
-        yield (found.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+        opening_ms = (found.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+        if opening_ms > after_minute * _MINUTE_MS:
+            yield opening_ms

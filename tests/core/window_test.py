@@ -40,6 +40,15 @@ def test_an_opening_in_a_repeated_hour_comes_once() -> None:
     ]
 
 
+def test_an_opening_in_a_repeated_hour_is_not_found_again_while_that_hour_repeats() -> None:
+    short = Window("30 2 * * *", 5 * 60, BERLIN)
+    first_ms = time_ms("2026-10-25T00:30:00Z")
+    for minutes in range(5, 24 * 60):
+        now_ms = first_ms + minutes * 60_000
+        assert not window.is_open(short, BERLIN, now_ms), time_text(now_ms)
+        assert window.next_opening(short, BERLIN, now_ms) == time_ms("2026-10-26T01:30:00Z")
+
+
 def test_a_window_lasts_its_seconds_whatever_the_clock_does() -> None:
     begin_ms = time_ms("2025-10-26T00:00:00Z")
     assert not window.is_open(NIGHT, BERLIN, begin_ms - 1)
