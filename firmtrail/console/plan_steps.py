@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from firmtrail.rules import phases
-from firmtrail.rules.phases import PhaseProgress, PhaseTimes
+from firmtrail.rules.phases import PhaseProgress, PhaseTimes, Windows
 from firmtrail.rules.rollout import PlanTime, RolloutState
 
 
@@ -22,16 +22,19 @@ class PlanStep(NamedTuple):
     """Whether it has not begun yet."""
 
 
-def expected_steps(found: RolloutState, at: PlanTime) -> list[PlanStep]:
+def expected_steps(found: RolloutState, at: PlanTime, windows: Windows) -> list[PlanStep]:
     """Returns the timeline of a rollout that begins now, or at its start."""
-    return steps(found, at, ())
+    return steps(found, at, (), windows)
 
 
-def steps(found: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]) -> list[PlanStep]:
-    """Returns the timeline of a rollout; `times` has the phases that began. The expected times of a
-    rollout that waits for approval are None."""
-    lines = phases.progress(found, at, times)
-    ahead = phases.forecast(found, at)
+def steps(
+    found: RolloutState, at: PlanTime, times: Sequence[PhaseTimes], windows: Windows
+) -> list[PlanStep]:
+    """Returns the timeline of a rollout; `times` has the phases that began, and `windows` is what
+    `phases.windows_of` returns. The expected times of a rollout that waits for approval are
+    None."""
+    lines = phases.progress(found, at, times, windows)
+    ahead = phases.forecast(found, at, windows)
     begins = [
         expected.begins_at_ms if line.times.began_at_ms is None else line.times.began_at_ms
         for line, expected in zip(lines, ahead, strict=True)

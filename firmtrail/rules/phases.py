@@ -4,22 +4,26 @@ The state of a rollout holds only the present phase. The times of all phases are
 so they are folded from the few events of the rollout each time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
 from firmtrail.events.event import Recorded
-from firmtrail.events.steering import PlanPhase, RolloutPhaseMet
-from firmtrail.rules import plan, rollout
+from firmtrail.events.steering import PlanPhase, RolloutPhaseMet, Window
+from firmtrail.rules import plan, rollout, settings, window
 from firmtrail.rules.control import Control, is_over
-from firmtrail.rules.plan import PlanClock
+from firmtrail.rules.plan import Halts, PlanClock
 from firmtrail.rules.rollout import LiveState, PlanTime, RolloutState
 
 type ShownState = LiveState | Literal["withdrawn"]
 
-FORECAST_MS = 100 * 366 * 86_400_000
-"""Later than any plan ends: its phases are few, and each lasts a year at most."""
+type Windows = Sequence[Window]
+"""Windows outside of which no device of a rollout is offered anything; none: always."""
+
+FORECAST_MS = 1_000 * 366 * 86_400_000
+"""Later than any plan ends: it has few phases, each lasts a year at most, and waits for a window
+that opens at least every eight years."""
 
 
 STUCK_MS = 24 * 60 * 60 * 1000
@@ -87,29 +91,69 @@ def _note(times: dict[int, PhaseTimes], state: RolloutState, at: PlanTime) -> No
             times.setdefault(clock.phase, PhaseTimes(clock.began_at_ms))
 
 
-def expected(state: RolloutState, now: PlanTime, later_ms: int) -> RolloutPast:
+def windows_of(control: Control, state: RolloutState) -> Windows:
+    """Returns the windows for the devices of a rollout: its own, or those of the settings."""
+    if state.window_times is not None:
+        return (state.window_times,)
+    return settings.windows_of(control.settings, state.model, state.cohort)
+
+
+def expected(state: RolloutState, now: PlanTime, later_ms: int, windows: Windows) -> RolloutPast:
     """Returns the rollout as it is now at a later time, if every condition is met as soon as the
-    phase's time is over, and nobody intervenes."""
-    at = PlanTime(later_ms, now.halts)
-    waited = tuple(
-        replace(phase, after_s=phase.after_s or 0, installed_percent=None, min_reports=None)
-        if phase.installed_percent is not None
-        else phase
-        for phase in state.plan
-    )
-    times: dict[int, PhaseTimes] = {}
-    expecting = replace(state, plan=waited, clock=rollout.clock_at(state, now))
-    _note(times, expecting, at)
-    clock: PlanClock | None = rollout.clock_at(expecting, at)
-    count = max(times, default=-1) + 1
-    found = tuple(times.get(n, PhaseTimes()) for n in range(count))
-    return RolloutPast(replace(state, clock=clock), found)
+    phase's time is over and a window has been open in it, and nobody intervenes."""
+    clock = state.clock
+    if clock is None or not state.is_approved:
+        return RolloutPast(state, ())
+    clocks, later = [clock], PlanTime(later_ms, now.halts)
+    if state.is_ticking:
+        clocks = [*plan.clocks(state.plan, clock, now.halts, now.now_ms)]
+        present = plan.at(state.plan, clocks[-1], now.halts, now.now_ms)
+        clocks += _expected_clocks(state.plan, present, later, windows)
+        clock = plan.at(state.plan, clocks[-1], now.halts, later_ms)
+    begun = {each.phase: each.began_at_ms for each in clocks if each.began_at_ms <= later_ms}
+    times = tuple(PhaseTimes(begun.get(n)) for n in range(max(begun, default=-1) + 1))
+    return RolloutPast(replace(state, clock=clock), times)
 
 
-def forecast(state: RolloutState, now: PlanTime) -> list[ExpectedPhase]:
-    """Returns when each phase begins and ends, as `expected` has it. Phases that ended before now
-    have no times here."""
-    times = expected(state, now, now.now_ms + FORECAST_MS).times
+def _expected_clocks(
+    phases: Sequence[PlanPhase], clock: PlanClock, later: PlanTime, windows: Windows
+) -> Iterator[PlanClock]:
+    """Yields the clock, and that of each phase that is expected to begin until `later`."""
+    yield clock
+    while (end_ms := _earliest_end(phases, clock, later.halts, windows)) is not None:
+        if end_ms > later.now_ms:
+            return
+        clock = plan.begun(clock.phase + 1, end_ms)
+        yield clock
+
+
+def _earliest_end(
+    phases: Sequence[PlanPhase], clock: PlanClock, halts: Halts, windows: Windows
+) -> int | None:
+    """Returns the time before which a phase can't end automatically. A condition can't be met
+    before a device was offered something in the phase."""
+    end_ms = plan.earliest_end(phases, clock, halts)
+    if end_ms is None or clock.is_met or phases[clock.phase].installed_percent is None:
+        return end_ms
+    offer_ms = _first_offer(windows, halts, clock.began_at_ms)
+    return None if offer_ms is None else max(end_ms, offer_ms)
+
+
+def _first_offer(windows: Windows, halts: Halts, from_ms: int) -> int | None:
+    """Returns the first time, `from_ms` or later, at which a window is open and nothing halted."""
+    offer_ms = window.first_open(windows, from_ms)
+    if offer_ms is None:
+        return None
+    running_ms = plan.time_after(halts, offer_ms, 0)
+    if running_ms is None or running_ms == offer_ms:
+        return running_ms
+    return _first_offer(windows, halts, running_ms)
+
+
+def forecast(state: RolloutState, now: PlanTime, windows: Windows) -> list[ExpectedPhase]:
+    """Returns when each phase begins and ends, as `expected` has it. Phases that ended before
+    the last event of the rollout have no times here."""
+    times = expected(state, now, now.now_ms + FORECAST_MS, windows).times
     begins = [*(each.began_at_ms for each in times), *[None] * (len(state.plan) + 1)]
     return [ExpectedPhase(begins[n], begins[n + 1]) for n in range(len(state.plan))]
 
@@ -157,13 +201,15 @@ def _late_since_ms(state: RolloutState, at: PlanTime) -> int | None:
     return at.now_ms - late_ms if phase.installed_percent is not None and late_ms >= 0 else None
 
 
-def progress(state: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]) -> list[PhaseProgress]:
+def progress(
+    state: RolloutState, at: PlanTime, times: Sequence[PhaseTimes], windows: Windows
+) -> list[PhaseProgress]:
     """Returns how far the phases of a rollout are at a time. `times` has those that began."""
     clock = rollout.clock_at(state, at)
     begun = rollout.begun_phases(replace(state, clock=clock), at.now_ms)
     done = 0 if clock is None else clock.phase
     is_timed = clock is not None and state.is_ticking
-    end_ms = plan.earliest_end(state.plan, clock, at.halts) if clock and is_timed else None
+    end_ms = _earliest_end(state.plan, clock, at.halts, windows) if clock and is_timed else None
     unknown = [PhaseTimes()] * (len(state.plan) - len(times))
     return [
         PhaseProgress(

@@ -42,6 +42,17 @@ def evolve(settings: Settings, event: SettingsChanged) -> Settings:
     return replace(settings, **{name: value for name, value in members if value is not UNSET})
 
 
+def windows_of(settings: Settings, model: str, cohort: str | None) -> tuple[Window, ...]:
+    """Returns the windows that may count for devices of a model, and of one cohort or of any, in
+    rollouts that name none. It is empty if some of these devices may be offered something at any
+    time."""
+    of_cohort = settings.cohort_windows.get(cohort or "")
+    found = of_cohort or settings.model_windows.get(model) or settings.window
+    if found is None:
+        return ()
+    return (found, *(settings.cohort_windows.values() if cohort is None else ()))
+
+
 def window_of(settings: Settings, device: DeviceState) -> Window | None:
     """Returns the window for rollouts that name none: the cohort's, else the model's, else the
     project's."""

@@ -43,7 +43,7 @@ def waits(
     return [
         *_halt(now, found),
         *_beginning(now, found, at.now_ms),
-        *_phase(phases.progress(found, at, times)),
+        *_phase(phases.progress(found, at, times, phases.windows_of(now, found))),
     ]
 
 

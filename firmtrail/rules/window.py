@@ -5,7 +5,7 @@ clock skips or repeats are treated as Debian's cron treats them (`cronsim`): an 
 hour comes right after it, and one at a fixed hour comes once though the hour is repeated.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -80,6 +80,18 @@ def is_open(window: Window, zone: str, now_ms: int) -> bool:
 def next_opening(window: Window, zone: str, after_ms: int) -> int | None:
     """Returns the first opening after this time; None if there is none within 50 years."""
     return _opening(window.cron, zone, after_ms // _MINUTE_MS)
+
+
+def first_open(windows: Sequence[Window], from_ms: int) -> int | None:
+    """Returns the first time, `from_ms` or later, at which one of these windows is open. Returns
+    None if none opens within 50 years. A window that opens by each device's own clock counts as
+    open: some device may be anywhere."""
+    if not windows or any(each.timezone == DEVICE_ZONE for each in windows):
+        return from_ms
+    if any(is_open(each, each.timezone, from_ms) for each in windows):
+        return from_ms
+    openings = (next_opening(each, each.timezone, from_ms) for each in windows)
+    return min((opening for opening in openings if opening is not None), default=None)
 
 
 def open_times(window: Window, zone: str, begin_ms: int, end_ms: int) -> Iterator[OpenTime]:

@@ -169,7 +169,7 @@ async def _tried(
     change = Recorded(now.size, at.now_ms, stream(found.id), "", "", approved)
     then = phases.past([*past, change], at)
     return TriedPlan(
-        steps(then.state, at, then.times),
+        steps(then.state, at, then.times, phases.windows_of(now.control, found)),
         phases.stuck(then.state.plan, counts.matching, rollout.begun_phases(found, at.now_ms)),
         event.approvals or 0,
     )

@@ -172,7 +172,7 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
         wanted,
         counts,
         counts.matching * reach // rollout.BUCKETS,
-        expected_steps(found, at),
+        expected_steps(found, at, phases.windows_of(now.control, found)),
         phases.stuck(found.plan, counts.matching),
         openings.picture(window, at.now_ms) if window else None,
         title,

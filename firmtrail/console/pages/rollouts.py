@@ -116,7 +116,7 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         reach=reach_of(call, now.control, found),
         counts=counts,
         kinds=KINDS,
-        steps=_plan(found, at, orders),
+        steps=_plan(now.control, found, at, orders),
         window=window,
         picture=openings.picture(window.times, at.now_ms) if window.times else None,
         may_replan=_may_replan(call, now.control, found),
@@ -129,12 +129,15 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
     )
 
 
-def _plan(found: RolloutState, at: PlanTime, orders: list[GivenOrder]) -> list[PlanStep]:
+def _plan(
+    control: Control, found: RolloutState, at: PlanTime, orders: list[GivenOrder]
+) -> list[PlanStep]:
     """Returns the phases of the rollout's plan over time; none without a plan."""
     if not found.plan:
         return []
     events = [each.recorded for each in reversed(orders)]
-    return plan_steps.steps(found, at, phases.past(events, at).times)
+    times = phases.past(events, at).times
+    return plan_steps.steps(found, at, times, phases.windows_of(control, found))
 
 
 def _window(call: AnyCall, control: Control, found: RolloutState) -> RolloutWindow:

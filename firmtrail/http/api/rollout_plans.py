@@ -11,7 +11,7 @@ from firmtrail.events.steering import AutoRollout, PlanPhase, Window
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.rules import phases, rollout, window
-from firmtrail.rules.phases import PhaseTimes
+from firmtrail.rules.phases import PhaseTimes, Windows
 from firmtrail.rules.plan import PLAN_PHASES_MAX
 from firmtrail.rules.rollout import PlanTime, RolloutState
 
@@ -179,9 +179,10 @@ def plan_of(phases: Sequence[PlanPhase]) -> WantedPlan | None:
 
 
 def shown_phases(
-    found: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]
+    found: RolloutState, at: PlanTime, times: Sequence[PhaseTimes], windows: Windows
 ) -> list[ShownPhase]:
-    """Returns the phases of a rollout at a time. `times` has those of the phases that began."""
+    """Returns the phases of a rollout at a time. `times` has those of the phases that began, and
+    `windows` is what `phases.windows_of` returns."""
     return [
         ShownPhase(
             percent=each.phase.reach / 100,
@@ -192,14 +193,16 @@ def shown_phases(
             reached_at=time_or_none(each.times.met_at_ms),
             earliest_end=time_or_none(each.earliest_end_ms),
         )
-        for each in phases.progress(found, at, times)
+        for each in phases.progress(found, at, times, windows)
     ]
 
 
-def forecast_of(found: RolloutState, at: PlanTime, matching: int) -> list[ShownPhase]:
+def forecast_of(
+    found: RolloutState, at: PlanTime, matching: int, windows: Windows
+) -> list[ShownPhase]:
     """Returns the phases of a rollout that was not started: when each begins and ends if nothing
     fails, and about how many devices it reaches."""
-    shown = shown_phases(found, at, ())
+    shown = shown_phases(found, at, (), windows)
     return [
         msgspec.structs.replace(
             each,
@@ -207,5 +210,7 @@ def forecast_of(found: RolloutState, at: PlanTime, matching: int) -> list[ShownP
             earliest_end=time_or_none(expected.ends_at_ms),
             devices=round(matching * phase.reach / rollout.BUCKETS),
         )
-        for each, expected, phase in zip(shown, phases.forecast(found, at), found.plan, strict=True)
+        for each, expected, phase in zip(
+            shown, phases.forecast(found, at, windows), found.plan, strict=True
+        )
     ]

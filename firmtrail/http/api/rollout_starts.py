@@ -50,7 +50,7 @@ from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import control, rollout, version
+from firmtrail.rules import control, phases, rollout, version
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
 
@@ -189,13 +189,10 @@ def wanted_of(call: AnyCall, body: WantedRollout) -> RolloutStarted:
 def _shown_started(call: AnyCall, after: Control, found: rollout.RolloutState) -> Rollout:
     at = plan_time(call, after)
     body = shown(found, NO_TEXTS, at, None)
-    return _with_phases(body, found, at)
-
-
-def _with_phases(body: Rollout, found: rollout.RolloutState, at: rollout.PlanTime) -> Rollout:
     if not found.plan:
         return body
-    return msgspec.structs.replace(body, phases=shown_phases(found, at, ()))
+    listed = shown_phases(found, at, (), phases.windows_of(after, found))
+    return msgspec.structs.replace(body, phases=listed)
 
 
 async def post_rollback(call: Call[Any, WantedRollback]) -> web.Response:
@@ -247,7 +244,8 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
     body = msgspec.structs.replace(body, warnings=warnings or UNSET)
     if not tried.plan:
         return body
-    forecast = forecast_of(tried, at, counted.matching)
+    windows = phases.windows_of(now.control, tried)
+    forecast = forecast_of(tried, at, counted.matching, windows)
     return msgspec.structs.replace(body, phases=forecast)
 
 

@@ -192,9 +192,9 @@ async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout
     """Returns the rollout as it was at a past time, or as it will be if nothing fails. It has no
     progress, which is that of the present."""
     found = rollout_of(call, now.control)
-    present = plan_time(call, now.control)
+    present, windows = plan_time(call, now.control), phases.windows_of(now.control, found)
     if then_ms > present.now_ms:
-        then = phases.expected(found, present, then_ms)
+        then = phases.expected(found, present, then_ms, windows)
     else:
         events = [each for each in await _events_of(call, found) if each.recorded_at_ms <= then_ms]
         if not events:
@@ -207,7 +207,7 @@ async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout
     body = shown(then.state, NO_TEXTS, at, withdrawn_at_ms)
     if not then.state.plan:
         return body
-    return msgspec.structs.replace(body, phases=shown_phases(then.state, at, then.times))
+    return msgspec.structs.replace(body, phases=shown_phases(then.state, at, then.times, windows))
 
 
 async def _events_of(call: AnyCall, found: rollout.RolloutState) -> list[Recorded]:
@@ -228,7 +228,8 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     waiting = waits(now.control, found, at, times)
     body = msgspec.structs.replace(body, progress=counted, waits_for=waiting)
     if found.plan:
-        body = msgspec.structs.replace(body, phases=shown_phases(found, at, times))
+        listed = shown_phases(found, at, times, phases.windows_of(now.control, found))
+        body = msgspec.structs.replace(body, phases=listed)
     if found.is_rollback:
         body = msgspec.structs.replace(body, devices=await named_devices(call, now, found))
     return body
