@@ -98,6 +98,12 @@ def ago(context: Context, time_ms: int | None) -> Markup:
 
 
 @pass_context
+def called(context: Context, time_ms: int | None) -> Markup:
+    """Returns how long ago a device called, or that it never did."""
+    return Markup("never called") if time_ms is None else ago(context, time_ms)
+
+
+@pass_context
 def when(context: Context, time_ms: int) -> Markup:
     """Returns a time in UTC to the minute; the year is left out if it is the present one."""
     found, now = moment_of(time_ms), moment_of(context["here"].now_ms)
@@ -137,6 +143,7 @@ FILTERS: dict[str, Any] = {
     each.__name__: each
     for each in (
         ago,
+        called,
         day,
         duration,
         exact,

@@ -26,7 +26,6 @@ from firmtrail.rules.release import CurrentReleases, Releases
 from firmtrail.rules.rollout import RolloutState
 
 DAY_MS = 86_400_000
-SILENT_MS = 7 * DAY_MS
 SCANNED_MAX = 20_000
 VERSIONS_MAX = 30
 ROLLOUTS_MAX = 5
@@ -115,7 +114,7 @@ async def _shares_now(call: AnyCall, now: ConsistentRead, found: Shares) -> Shar
     head = (call.log_id, call.project)
     silent = None
     if found.devices <= SCANNED_MAX:
-        which = Filter(silent_since_ms=now_ms - SILENT_MS)
+        which = Filter(silent_since_ms=now_ms - device_current.SILENT_MS)
         silent = await device_current.count(db, head, which)
     return found._replace(
         on_their_way=await device_offers.count_waiting(db, call.log_id),

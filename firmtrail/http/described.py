@@ -76,8 +76,8 @@ PARAMETERS = {
     "actionHistory": "How many lines of what the device said of the action are repeated; a "
     "negative number: all.",
     "running": "The version that the device runs, if it differs from what it reported.",
-    "silent_for": "In seconds: only devices whose last authenticated call is older, or that have "
-    "never called.",
+    "silent_for": "In seconds: only devices whose last authenticated call is older; those that "
+    "never called, if their registration is.",
     "since": "Only what was recorded at this RFC 3339 time or later.",
     "size": "The number of events of the tree in which the event is proven; without it, that of "
     "the latest checkpoint.",

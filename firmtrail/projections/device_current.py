@@ -45,8 +45,13 @@ STATE = view.selected(TABLE.columns, "device")
 WAITING = "(device.pending = 1 OR device.offered_key IS NOT NULL)"
 """Is true of a device that waits to be accepted, or has a key that does."""
 
-SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n"
-"""Is true of a device that neither reported nor called since `$n`."""
+SILENT_MS = 7 * 24 * 3600 * 1000
+"""How long a device makes no call before counts of silent devices include it."""
+
+SILENT = """\
+coalesce(device.recorded_at_ms, device.registered_at_ms, -1) < $n
+    AND coalesce(seen.seen_at_ms, -1) < $n"""
+"""Is true of a device that neither reported nor called since `$n`, and was registered before."""
 
 IS_FAILING = f"status IN {view.listed(FAILING)}"
 """Is true of a device whose last report says that an update failed."""
@@ -165,7 +170,7 @@ class Filter(NamedTuple):
     tag: str | None = None
     failing: bool | None = None
     silent_since_ms: int | None = None
-    """Only devices without an authenticated call since then."""
+    """Only devices that were registered before then, and made no authenticated call since."""
     prefix: str | None = None
     """Only devices whose id begins so."""
     decommissioned: bool | None = False

@@ -14,9 +14,6 @@ from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import FAILING
 from firmtrail.rules.rollout import RolloutState
 
-SILENT_MS = 7 * 24 * 3600 * 1000
-"""A device without a call for so long may not learn of a rollback soon."""
-
 _SEEN = """\
 LEFT JOIN device_seen AS seen
     ON seen.project = (SELECT project FROM log_heads WHERE log_id = $1)
@@ -196,7 +193,7 @@ async def rollback_counts(
 ) -> RollbackCounts:
     """Returns the counts of a rollback, which need not have started. Whether a device has a
     previous version is looked up in its history: for the first `looked_at_max` devices, by name."""
-    args = (log_id, *_args(rollback), now_ms - SILENT_MS)
+    args = (log_id, *_args(rollback), now_ms - device_current.SILENT_MS)
     [[found, pinned, silent]] = await db.read(Statement(_ROLLBACK_COUNTS, args))
     lost = 0
     if found and rollback.version is None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
-from tests.service.steered import post, roll_out
+from tests.service.steered import age, post, roll_out
 
 
 def text_of(html: str) -> str:
@@ -100,6 +100,21 @@ async def test_a_device_shows_what_it_ran_and_why_it_runs_it(fleet: Site) -> Non
     assert f'href="{CONSOLE}/log/1/{answer.json["position"]}"' in html
     assert "&lt;b&gt;ok&lt;/b&gt;" in html and "<b>ok" not in html
     assert 'aria-label="Versions over time, the newest on the right: 1.0.0, 1.1.0"' in html
+
+
+async def test_an_offer_is_shown_with_the_times_of_the_offer_and_of_its_outcome(
+    fleet: Site,
+) -> None:
+    await roll_out(fleet)
+    await fleet.get(f"{D}/update", "device")
+    await age(fleet)
+    await fleet.report({"version": "1.1.0"})
+    [offer] = (await fleet.get(f"{D}/explain")).json["offers"]
+    installed_at = (await device(fleet))["since"]
+    html = (await read_page(fleet, "/devices/d1")).partition("What it was offered")[2]
+    shown = re.findall(r'(\w+) <time datetime="([^"]+)"', html.partition("</ul>")[0])
+    assert shown == [("installed", installed_at), ("offered", offer["offered_at"])]
+    assert installed_at > offer["offered_at"]
 
 
 async def test_a_device_shows_what_it_says_of_itself(fleet: Site) -> None:

@@ -8,6 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.application import app
 from firmtrail.database.database import Statement
+from tests.databases import write
 from tests.people import add_secret, new_access
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import post
@@ -76,8 +77,16 @@ async def test_a_device_that_never_called_gets_a_new_secret_any_number_of_times(
         assert await reissue(site) == 200
     assert (await site.get(f"{D}/update", "device")).status == 401
     assert (await site.get(D)).json["last_seen_at"] is None
+
+
+@pytest.mark.parametrize(("registered_s_ago", "silent"), [(0, []), (61, ["d1", "d2"])])
+async def test_a_device_that_never_called_is_silent_since_its_registration(
+    site: Site, registered_s_ago: int, silent: list[str]
+) -> None:
+    earlier = "UPDATE device_current SET registered_at_ms = registered_at_ms - $1"
+    await write(site.services.db, earlier, registered_s_ago * 1000)
     found = await site.get(f"{P}/devices?silent_for=60")
-    assert [each["device"] for each in found.json["items"]] == ["d1", "d2"]
+    assert [each["device"] for each in found.json["items"]] == silent
 
 
 async def test_a_refused_secret_protects_nothing(site: Site) -> None:

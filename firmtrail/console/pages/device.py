@@ -121,6 +121,7 @@ async def get_device(call: Call[PageQuery, None]) -> web.Response:
         trail=trail,
         is_cut=len(trail) == ENTRIES_MAX,
         runs=strip.runs_of(entries, withdrawn, call.services.access.now_ms()),
+        outcome_times_ms={each.position: each.time_ms for each in entries},
         asks=asks[2],
         open_asks=[each for each in asks[2] if ask.is_open(each, asks[1])],
     )
