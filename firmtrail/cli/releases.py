@@ -82,11 +82,17 @@ def add(
 
     async def add_all() -> Any:
         async with service.session(artifacts) as session:
-            await _add(session, remote.path(*path[:2]), wanted, may_exist=bool(files))
+            started = await _add(session, remote.path(*path[:2]), wanted, may_exist=bool(files))
             await _upload(session, path, files)
-            return await local.ask(session, "GET", remote.path(*path))
+            added = await local.ask(session, "GET", remote.path(*path))
+            if started is not None:
+                started = await local.ask(session, "GET", remote.path(project, "rollouts", started))
+            return {**added, "rollout": started}
 
-    _show_done(loop.run(add_all()), "is added", json=json)
+    shown = loop.run(add_all())
+    _show_done(shown, "is added", json=json)
+    if shown["rollout"] is not None and not json:
+        _note_started(shown["rollout"])
 
 
 @release.command("withdraw")
@@ -137,6 +143,16 @@ def _show_done(shown: Any, done: str, *, json: bool) -> None:
         output.note(f"Release {shown['version']} of {shown['model']} {done}.")
 
 
+def _note_started(rollout: Any) -> None:
+    """Prints how far the rollout goes that the new release started, and what it waits for."""
+    percents = [each["percent"] for each in rollout.get("phases", [rollout])]
+    reach = ", then ".join(f"{percent:g} %" for percent in percents)
+    started = f"The setting auto_rollout started rollout {rollout['id']}"
+    output.note(f"{started}: it reaches {reach} of the devices.")
+    for line in rollout["waits_for"]:
+        output.note(line)
+
+
 def _row(shown: Any) -> dict[str, str | None]:
     state = "withdrawn" if shown["withdrawn"] else "latest" if shown["latest"] else ""
     return {
@@ -150,15 +166,18 @@ def _row(shown: Any) -> dict[str, str | None]:
     }
 
 
-async def _add(session: ClientSession, path: str, wanted: Any, *, may_exist: bool) -> None:
+async def _add(session: ClientSession, path: str, wanted: Any, *, may_exist: bool) -> str | None:
+    """Adds the release; returns the id of the rollout that this started, if any."""
     async with session.post(path, json=wanted) as response:
         if response.status == 409 and may_exist:
             problem = await response.json(content_type=None)
             if problem["code"] == "release_exists":
                 output.note(f"{problem['detail'].rstrip('.')}: adding its files.")
-                return
+                return None
         if not response.ok:
             raise CouldNotRun(await reasons.of_response(response))
+        started: str | None = (await response.json()).get("rollout")
+        return started
 
 
 async def _upload(session: ClientSession, path: Sequence[str], files: Sequence[NamedFile]) -> None:

@@ -29,6 +29,8 @@ class ChangedRelease(NamedTuple):
 
     release: ReleaseWithTexts
     is_latest: bool
+    rollout: str | None = None
+    """The id of the rollout that its addition started."""
 
 
 def add(
@@ -41,17 +43,22 @@ def add(
 
     async def command(commit: Commit) -> ChangedRelease:
         before = await _releases(commit)
-        _add(commit, release.decide_addition(_state(before), wanted), notes, by)
-        return _after(commit, key, before, ReleaseTexts(notes, None))
+        started = _add(commit, release.decide_addition(_state(before), wanted), notes, by)
+        return _after(commit, key, before, ReleaseTexts(notes, None))._replace(rollout=started)
 
     return command
 
 
-def _add(commit: Commit, event: ReleaseAdded, notes: str | None, by: ReleaseAuthor) -> None:
+def _add(commit: Commit, event: ReleaseAdded, notes: str | None, by: ReleaseAuthor) -> str | None:
+    """Records a release; returns the id of the rollout that this starts automatically, if any."""
     stream = release.stream(ReleaseKey(event.model, event.version))
     position = commit.draft.record(stream, event, actor=by.actor, text=notes)
-    if automatic := control.automatic_rollout(commit.draft.control, event, position, by.person):
-        commit.draft.record(rollout.stream(credentials.new_id("r")), automatic, actor=SYSTEM)
+    automatic = control.automatic_rollout(commit.draft.control, event, position, by.person)
+    if automatic is None:
+        return None
+    started = credentials.new_id("r")
+    commit.draft.record(rollout.stream(started), automatic, actor=SYSTEM)
+    return started
 
 
 def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCommand[bool]:

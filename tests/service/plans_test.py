@@ -275,10 +275,13 @@ async def test_a_new_release_starts_the_rollout_that_the_settings_name(fleet: Si
     automatic = {"plan": plan, "window": None, "pause_if": None}
     changed = await set_up(fleet, auto_rollout={"m": automatic})
     assert changed.json["auto_rollout"] == {"m": automatic}
-    for version in ("3.0.0-rc.1", "3.0.0"):
-        await post(fleet, "releases", {"version": version, "model": "m"})
+    added = [
+        (await post(fleet, "releases", {"version": version, "model": "m"})).json["rollout"]
+        for version in ("3.0.0-rc.1", "3.0.0")
+    ]
     items = (await fleet.get(f"{P}/rollouts")).json["items"]
     assert [each["version"] for each in items] == ["3.0.0"]
+    assert added == [None, items[0]["id"]]
     [release] = [line for line in await events_of(fleet, "ReleaseAdded") if b'"3.0.0"' in line]
     [started] = await events_of(fleet, "RolloutStarted")
     assert b'"actor":"system"' in started

@@ -4,11 +4,10 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from firmtrail.commands import releases as commands
 from firmtrail.commands.once import answering
-from firmtrail.commands.releases import ChangedRelease
 from firmtrail.events.fleet import ReleaseAdded
 from firmtrail.events.times import time_text
 from firmtrail.http import lists, respond
@@ -23,7 +22,6 @@ from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.projections import releases
 from firmtrail.projections.releases import ReleaseWithTexts
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import release, version
 from firmtrail.rules.release import ReleaseArtifact, ReleaseKey, Releases
 
@@ -58,6 +56,13 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     """Why it was withdrawn."""
     artifacts: list[Artifact]
+
+
+class AddedRelease(Release, frozen=True, kw_only=True):
+    """Describes a release that was just added."""
+
+    rollout: str | None
+    """The id of the rollout that the setting `auto_rollout` started with it."""
 
 
 class ReleasesQuery(ListQuery, frozen=True, kw_only=True):
@@ -125,21 +130,25 @@ async def post_release(call: Call[Any, NewRelease]) -> web.Response:
     wanted = ReleaseAdded(call.body.model, call.body.version)
     by = commands.ReleaseAuthor(call.caller.actor, call.caller.actor_id)
     add = commands.add(wanted, call.body.notes, by=by)
-    return await _act(call, 201, add)
+
+    async def shown(commit: Commit) -> AddedRelease:
+        after = await add(commit)
+        found = _shown(after.release, is_latest=after.is_latest)
+        return AddedRelease(**asdict(found), rollout=after.rollout)
+
+    return await respond.run_once(call, answering(201, shown))
 
 
 async def post_withdrawal(call: Call[Any, Withdrawal]) -> web.Response:
     """Withdraw a release for good: it is never offered again."""
     reason, actor = call.body.reason, call.caller.actor
-    return await _act(call, 200, commands.withdraw(key_of(call), reason, actor=actor))
+    withdraw = commands.withdraw(key_of(call), reason, actor=actor)
 
-
-async def _act(call: AnyCall, status: int, command: LogCommand[ChangedRelease]) -> web.Response:
     async def shown(commit: Commit) -> Release:
-        after = await command(commit)
+        after = await withdraw(commit)
         return _shown(after.release, is_latest=after.is_latest)
 
-    return await respond.run_once(call, answering(status, shown))
+    return await respond.run_once(call, answering(200, shown))
 
 
 async def _read(call: AnyCall) -> tuple[int, dict[ReleaseKey, ReleaseWithTexts]]:
@@ -198,7 +207,9 @@ def shown(artifact: ReleaseArtifact) -> Artifact:
 
 ROUTES = (
     listing(f"{P}/releases", get_releases, READ, Release, query=ReleasesQuery, is_view=True),
-    command(POST, f"{P}/releases", post_release, OPERATE, body=NewRelease, answers={201: Release}),
+    command(
+        POST, f"{P}/releases", post_release, OPERATE, body=NewRelease, answers={201: AddedRelease}
+    ),
     resource(RELEASE, get_release, READ, Release, is_view=True),
     command(
         POST,
