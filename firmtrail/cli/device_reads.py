@@ -9,6 +9,8 @@ from firmtrail.cli import local, output, remote
 from firmtrail.cli.devices import device
 
 LISTED = ("device", "version", "since", "status", "failing", "target", "last_seen_at", "model")
+OF_THE_PRESENT = frozenset({"target", "last_seen_at"})
+"""Members that have no past: lists of the past leave their columns out."""
 HISTORY = ("version", "since", "status", "change", "previous_version", "recorded_at", "late")
 
 _at = click.option("--at", help="Show what devices ran at this time.")
@@ -38,7 +40,11 @@ _at = click.option("--at", help="Show what devices ran at this time.")
     is_flag=True,
     help="Only devices that wait to be accepted, or have a key that does.",
 )
-@click.option("--silent-for", metavar="SECONDS", help="Only devices without a call for this long.")
+@click.option(
+    "--silent-for",
+    metavar="SECONDS",
+    help="Only devices that made no call for this long since they were registered.",
+)
 @output.as_of_option
 @_at
 @remote.service_options
@@ -46,7 +52,9 @@ _at = click.option("--at", help="Show what devices ran at this time.")
 def list_(service: remote.Service, /, *, project: str, json: bool, **filters: Any) -> None:
     """List devices by id, with what each runs and should run."""
     found = service.items(remote.path(project, "devices"), filters)
-    rows = found if json else [{name: each[name] for name in LISTED} for each in found]
+    is_past = filters["as_of"] is not None or filters["at"] is not None
+    names = [name for name in LISTED if not is_past or name not in OF_THE_PRESENT]
+    rows = found if json else [{name: each[name] for name in names} for each in found]
     output.show_list(rows, json=json)
 
 

@@ -17,7 +17,7 @@ _reason = click.option(
 def halt(service: remote.Service, /, *, project: str, reason: str | None, is_all: bool) -> None:
     """Stop all offers in a project, except those of rollbacks, until `firmtrail resume`."""
     service.ask("POST", remote.path(project, "halt"), {"reason": reason, "all": is_all})
-    offered = "nothing" if is_all else "nothing but recalls"
+    offered = "nothing" if is_all else "nothing but rollbacks"
     output.note(
         f"Project {project} is halted: {offered} is offered. `firmtrail resume` ends the halt."
     )

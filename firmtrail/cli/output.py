@@ -112,17 +112,19 @@ def show_json(value: object) -> None:
 
 
 def words(name: str) -> str:
-    """Returns a member's name in words: last_seen_at is "last seen"."""
-    return name.removesuffix("_at").replace("_", " ")
+    """Returns a member's name in words: last_seen_at is "last seen", poll_after_s "poll after"."""
+    return name.removesuffix("_at").removesuffix("_s").replace("_", " ")
 
 
 def cell(name: str, value: object) -> str:
     """Returns a value as a person reads it, on one line."""
     match value:
         case None:
-            text = ""
+            text = "never called" if name == "last_seen_at" else ""
         case bool():
             text = "yes" if value else "no"
+        case int() if name.endswith("_s"):
+            text = f"{value} s"
         case float():
             text = f"{value:g}"
         case dict():

@@ -11,7 +11,7 @@ from rich.progress import MofNCompleteColumn
 
 from firmtrail.cli import local, loop, output, remote
 from firmtrail.cli.output import Bars
-from firmtrail.cli.rollouts import plan_rows, rollout, state_of
+from firmtrail.cli.rollouts import counts_of, plan_rows, rollout, state_of
 from firmtrail.recording.commit import SYSTEM
 from firmtrail.rules.progress import ProgressState
 
@@ -44,8 +44,9 @@ def show(service: remote.Service, /, *, rollout_id: str, project: str, json: boo
         output.show_json(service.ask("GET", path))
         return
     shown = service.run(partial(_with_people, path=path, project=project))
-    phases, waits_for = shown.pop("phases", []), shown.pop("waits_for")
-    output.show_members(shown)
+    phases, waits_for = shown.pop("phases", []), shown.pop("waits_for", ())
+    shown["progress"] = counts_of(shown["progress"])
+    output.show_members({name: each for name, each in shown.items() if each is not None})
     for line in waits_for:
         click.echo(line)
     if phases:
@@ -144,7 +145,7 @@ async def _watch(service: remote.Service, path: str, watched: _Watched, *, is_on
         async with service.session() as session:
             while True:
                 shown = await local.ask(session, "GET", path)
-                watched.see(bars, state_of(shown), *shown["waits_for"])
+                watched.see(bars, state_of(shown), *shown.get("waits_for", ()))
                 _show(bars, shown["progress"])
                 if is_once or _is_over(shown):
                     bars.lines = ()  # the command prints them once more, as its result
@@ -160,7 +161,7 @@ def _is_over(shown: Any) -> bool:
 def _show(bars: Bars, counts: dict[str, int]) -> None:
     """Updates the bars; before the first counts, there are none."""
     failed = counts["failed"] + counts["exhausted"]
-    done = {"offered": counts["offered"], "installed": counts["installed"], "failed": failed}
+    done = {"offered so far": counts["offered"], "installed": counts["installed"], "failed": failed}
     if not bars.tasks:
         for name in done:
             bars.add_task(name)

@@ -146,13 +146,13 @@ def plan_rows(phases: list[Any]) -> list[dict[str, Any]]:
 
 def _plan_row(number: int, phase: Any) -> dict[str, Any]:
     when = phase["when"]
-    waits = f"{when['installed_percent']} % of {when['min_reports']} or more" if when else None
+    waits = f"{when['installed_percent']} % of {when['min_reports']} installed" if when else None
     row = {
         "phase": number,
         "percent": phase["percent"],
         "state": phase["state"],
         "began_at": phase["began_at"],
-        "installed": waits,
+        "waits_for": waits,
         "reached_at": phase["reached_at"],
         "earliest_end": phase["earliest_end"],
     }
@@ -250,9 +250,16 @@ _COUNTS = {
 
 def state_of(shown: Any) -> str:
     """Returns a rollout's state and counts as a sentence."""
-    counts = ", ".join(f"{number} {name}" for name, number in shown["progress"].items())
+    counts = counts_of(shown["progress"])
     why = f" ({output.cell('reason', shown['state_reason'])})" if shown["state_reason"] else ""
     return f"{shown['kind'].title()} {shown['id']} is {shown['state']}{why}: {counts}."
+
+
+def counts_of(progress: Any) -> str:
+    """Returns the counts of a rollout. The devices that were offered its version at any time have
+    another name than the state `offered`, which is that of devices without an outcome."""
+    names = {"offered": "offered so far"}
+    return ", ".join(f"{number} {names.get(name, name)}" for name, number in progress.items())
 
 
 def show_state(shown: Any, *, json: bool) -> None:

@@ -89,6 +89,9 @@ def test_devices_are_listed_by_filters_and_steered(acme: Acme) -> None:
     assert acme.json("device", "list", "--model", "other") == []
     assert "none" in acme.done("device", "list", "--model", "other").said
     assert acme.rows("device", "list")[0].split("  ")[0] == "device"
+    assert [row.count("never called") for row in acme.rows("device", "list")] == [0, 1, 1]
+    assert acme.json("device", "list", "--silent-for", "60") == []
+    assert "last seen" not in acme.rows("device", "list", "--as-of", "@5")[0]
     acme.done("device", "pin", "d1", "1.0.0")
     assert acme.json("device", "show", "d1")["pinned"] == "1.0.0"
     acme.done("device", "unpin", "d1")
@@ -123,6 +126,19 @@ def test_a_rollout_that_the_operator_started_waits_and_is_shown(acme: Acme) -> N
     assert any("started by system" in row for row in shown)
 
 
+def test_a_release_says_which_rollout_it_started(acme: Acme) -> None:
+    plan = '{"pump": {"plan": {"phases": [{"percent": 10, "after_s": 60}, {"percent": 100}]}}}'
+    acme.done("project", "change", "acme", "--set", f"auto_rollout={plan}")
+    said = acme.done("release", "add", "1.2.0", *PUMP).said
+    rollout = acme.json("rollout", "list")[0]["id"]
+    assert f"auto_rollout started rollout {rollout}: it reaches 10 %, then 100 % of the" in said
+    assert "Phase 1 of 2 (10 %) began at" in said
+    added = acme.json("release", "add", "1.3.0", *PUMP)
+    assert added["rollout"]["id"] == acme.json("rollout", "list")[0]["id"]
+    assert [each["percent"] for each in added["rollout"]["phases"]] == [10, 100]
+    assert acme.json("release", "add", "2.0.0-rc.1", *PUMP)["rollout"] is None
+
+
 def test_rollouts_are_listed_shown_and_ended(acme: Acme) -> None:
     dry = acme.done("rollout", "start", "1.1.0", *PUMP, "--dry-run")
     assert dry.out == "The rollout would be for 2 devices.\n"
@@ -135,7 +151,9 @@ def test_rollouts_are_listed_shown_and_ended(acme: Acme) -> None:
     assert [each["id"] for each in acme.json("rollout", "list")][:-1] == [rollout]
     assert any(rollout in row and "running" in row for row in acme.rows("rollout", "list"))
     assert acme.json("rollout", "show", rollout)["state"] == "running"
-    assert any("matching 2" in row for row in acme.rows("rollout", "show", rollout))
+    shown = "\n".join(acme.rows("rollout", "show", rollout))
+    assert "2 matching, 0 offered so far, 0 installed" in shown
+    assert "bad version" not in shown
     devices = acme.json("rollout", "devices", rollout)
     assert [each["device"] for each in devices] == ["d1", "d2"]
     assert acme.json("rollout", "devices", rollout, "--state", "installed") == []
