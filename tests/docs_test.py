@@ -72,6 +72,22 @@ def test_a_documented_limit_equals_its_constant(text: str, room: str, name: str)
     assert value(room, name) in quantities(text)
 
 
+NAMED = [
+    (name, text, section)
+    for name, page in TEXTS.items()
+    for text, section in re.findall(r"\[([^\]]*\d[^\]]*)\]\((?:docs/)?limits\.md#([\w-]+)\)", page)
+]
+
+
+@pytest.mark.parametrize(("page", "text", "section"), NAMED)
+def test_a_limit_that_another_page_names_is_that_of_the_table(
+    page: str, text: str, section: str
+) -> None:
+    parts = (DOCS / "limits.md").read_text().split("\n## ")
+    heads = {re.sub(r"[^\w ]", "", each.partition("\n")[0]).lower(): each for each in parts}
+    assert quantities(text) <= quantities(heads[section.replace("-", " ")]), page
+
+
 def codes_in(module: str, tree: ast.AST) -> Iterator[str]:
     """Yields the codes of `Refused(code, …)`, of `code=…`, and of classes of errors."""
     named = vars(importlib.import_module(f"firmtrail.{module}"))

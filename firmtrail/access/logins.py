@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from firmtrail.access import credentials, sessions
 from firmtrail.database.database import Reader, Statement
+from firmtrail.events.times import DAY_MS
 
-LOGIN_MS = 24 * 3600 * 1000
+LOGIN_MS = DAY_MS
 """The lifetime of a login."""
 
 

@@ -17,9 +17,10 @@ from firmtrail.access import credentials
 from firmtrail.access.roles import Role
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Given, Statement, Unavailable
+from firmtrail.events.times import DAY_MS
 
 IDLE_MS = 12 * 3600 * 1000
-LIFETIME_MS = 7 * 24 * 3600 * 1000
+LIFETIME_MS = 7 * DAY_MS
 USED_MS = 5 * 60 * 1000
 LINK_MS = 60 * 1000
 """The lifetime of a link that signs its person in once."""

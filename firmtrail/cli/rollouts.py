@@ -9,6 +9,7 @@ from aiohttp import ClientSession
 
 from firmtrail.cli import files, local, output, remote
 from firmtrail.cli.numbers import Number, Whole
+from firmtrail.projections.device_current import SILENT_DAYS
 
 _STORED = "It is stored outside the log, so it can be erased."
 _optional_reason = click.option("--reason", help=f"The reason. {_STORED}")
@@ -243,7 +244,7 @@ def rollback(service: remote.Service, /, *, project: str, json: bool, **options:
 _COUNTS = {
     "named": "devices that run it",
     "pinned": "of these pinned to it",
-    "silent": "of these silent for 7 days",
+    "silent": f"of these silent for {SILENT_DAYS} days",
     "no_previous": "of these without a previous version",
 }
 

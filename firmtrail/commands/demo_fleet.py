@@ -37,6 +37,7 @@ from firmtrail.events.steering import (
     RolloutStarted,
     UpdateOffered,
 )
+from firmtrail.events.times import DAY_MS
 from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.recording.commit import SYSTEM, Commit, begin
 from firmtrail.recording.recorder import start_log
@@ -47,7 +48,6 @@ from firmtrail.rules.settings import INITIAL
 PROJECT = "demo-fleet"
 
 HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 DAYS = 28
 
 PUMPS, VALVES, GAUGES = 240, 110, 50

@@ -1,6 +1,6 @@
 """Gives a repeated request the answer of the first one: Idempotency-Keys of users.
 
-The first answer is kept for 7 days, in the very transaction that recorded its events: a request
+The first answer is kept for `KEPT_MS`, in the very transaction that recorded its events: a request
 that failed has kept nothing, and a request that was answered is never done again. A refusal by a
 rule is an answer too, and is kept before it is given. Secrets and tokens are never kept, so they
 are null when the answer is given again.
@@ -17,11 +17,12 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from firmtrail.database.database import Database, Row, Statement, Unavailable
+from firmtrail.events.times import DAY_MS
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand, Recorder
 from firmtrail.rules.device import Refused
 
-KEPT_MS = 7 * 24 * 3600 * 1000
+KEPT_MS = 7 * DAY_MS
 PURGED_ROWS = 100
 PURGE_EVERY_S = 600
 SHOWN_ONCE = frozenset({"secret", "token"})

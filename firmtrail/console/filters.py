@@ -14,15 +14,15 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from firmtrail.events.times import time_text
+from firmtrail.events.times import DAY_MS, time_text
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 _ISOLATING = re.compile("[\u2066-\u2069]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
-_RELATIVE_MS_MAX = 30 * 86_400_000
+_UNITS = ((DAY_MS, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
+_RELATIVE_MS_MAX = 30 * DAY_MS
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 

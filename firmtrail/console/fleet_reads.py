@@ -10,9 +10,10 @@ from typing import NamedTuple
 from semver import Version
 
 from firmtrail.console.charts import Mark, SharesChart, Step, shares
+from firmtrail.events.times import DAY_MS
 from firmtrail.eventstore import sizes
 from firmtrail.http import attention
-from firmtrail.http.attention import FAILING_MAX, Note
+from firmtrail.http.attention import COUNTED_MAX, Note
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.rollouts import Shown, shown, under_way
@@ -25,7 +26,6 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.release import CurrentReleases, Releases
 from firmtrail.rules.rollout import RolloutState
 
-DAY_MS = 86_400_000
 SCANNED_MAX = 20_000
 VERSIONS_MAX = 30
 ROLLOUTS_MAX = 5
@@ -118,7 +118,7 @@ async def _shares_now(call: AnyCall, now: ConsistentRead, found: Shares) -> Shar
         silent = await device_current.count(db, head, which)
     return found._replace(
         on_their_way=await device_offers.count_waiting(db, call.log_id),
-        failing=await device_current.count_failing(db, call.log_id, devices_max=FAILING_MAX),
+        failing=await device_current.count_failing(db, call.log_id, devices_max=COUNTED_MAX),
         silent=silent,
     )
 

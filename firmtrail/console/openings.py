@@ -7,11 +7,12 @@ from zoneinfo import ZoneInfo
 
 from firmtrail.console import filters
 from firmtrail.events.steering import Window
+from firmtrail.events.times import DAY_MS
 from firmtrail.rules import window as rules
 from firmtrail.rules.window import OpenTime
 
 DAYS = 7
-SOON_MS = 366 * 86_400_000
+SOON_MS = 366 * DAY_MS
 """How far ahead openings are listed; the picture shows only the first days."""
 HOUR_MS = 3_600_000
 LISTED_MAX = 5

@@ -15,9 +15,14 @@ from aiohttp import web
 
 from firmtrail.console import filters
 from firmtrail.console.here import Here, Moment, here_of, part_of
+from firmtrail.events.times import DAY_MS
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound
 from firmtrail.http.respond import LOG_SIZE, NO_STORE, accepts_gzip, client_has, etag_of
+from firmtrail.projections.device_current import SILENT_DAYS
+from firmtrail.webhooks.kept_deliveries import KEPT_DELIVERIES, KEPT_MS
+from firmtrail.webhooks.stored import DESCRIPTION_CHARACTERS_MAX
+from firmtrail.webhooks.targets import URL_CHARACTERS_MAX
 
 COMPRESSED_BYTES_MIN = 1_000
 """A shorter page is sent as it is."""
@@ -111,6 +116,16 @@ def _answer(call: AnyCall, text: str, status: int, headers: dict[str, str]) -> w
     return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
 
 
+LIMITS = {
+    "url": URL_CHARACTERS_MAX,
+    "description": DESCRIPTION_CHARACTERS_MAX,
+    "deliveries": KEPT_DELIVERIES,
+    "delivery_days": KEPT_MS // DAY_MS,
+    "silent_days": SILENT_DAYS,
+}
+"""The limits that templates name."""
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     """Returns the environment of all templates. It is made for the first page, because it compiles
@@ -124,6 +139,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= filters.FILTERS
+    environment.globals["limits"] = LIMITS
     environment.globals["ui"] = environment.get_template("macros.html").module
     environment.globals["pieces"] = environment.get_template("pieces.html").module
     return environment

@@ -27,15 +27,12 @@ from firmtrail.webhooks import stored
 from firmtrail.webhooks.stored import DisabledWebhook
 from firmtrail.webhooks.targets import target_of
 
-FAILING_MAX = 10_000
-"""Limits the failing devices that a note counts; a note with this number means at least so many."""
+COUNTED_MAX = 10_000
+"""Limits the devices that a note counts; a note with this number means at least so many."""
 
 ROLLOUTS_MAX = 50
 """Limits the paused rollouts that have a note, those that wait, and those that are stuck, each time
 the newest first."""
-
-PENDING_MAX = 10_000
-"""Limits the devices that wait and that a note counts, as `FAILING_MAX` does."""
 
 type NoteKind = Literal[
     "log_refused",
@@ -109,9 +106,9 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
     stuck = sorted(_stuck(call, now.control), key=lambda each: -each.rollout.position)
     found += [_stuck_in(*each) for each in stuck[:ROLLOUTS_MAX]]
     found += map(_disabled_webhook, await stored.disabled(now.reader, call.project))
-    pending = await device_current.count_pending(now.reader, call.log_id, devices_max=PENDING_MAX)
+    pending = await device_current.count_pending(now.reader, call.log_id, devices_max=COUNTED_MAX)
     found += [_pending(pending)] if pending else []
-    failing = await device_current.count_failing(now.reader, call.log_id, devices_max=FAILING_MAX)
+    failing = await device_current.count_failing(now.reader, call.log_id, devices_max=COUNTED_MAX)
     return [*found, _failing(failing)] if failing else found
 
 
@@ -212,12 +209,12 @@ def _disabled_webhook(webhook: DisabledWebhook) -> Note:
 
 
 def _pending(devices: int) -> Note:
-    many = f"At least {devices}" if devices == PENDING_MAX else f"{devices}"
+    many = f"At least {devices}" if devices == COUNTED_MAX else f"{devices}"
     says = f"{many} devices wait" if devices > 1 else "1 device waits"
     return Note(kind="pending", says=f"{says} to be accepted or rejected.", devices=devices)
 
 
 def _failing(devices: int) -> Note:
-    many = f"At least {devices}" if devices == FAILING_MAX else f"{devices}"
+    many = f"At least {devices}" if devices == COUNTED_MAX else f"{devices}"
     says = f"{many} devices failed" if devices > 1 else "1 device failed"
     return Note(kind="failing", says=f"{says} their last update.", devices=devices)

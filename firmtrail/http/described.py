@@ -4,7 +4,9 @@ A parameter that means the same on every route is described under its name; one 
 query, under the query's name and its own.
 """
 
+from firmtrail.commands.once import KEPT_MS
 from firmtrail.config import NATIVE
+from firmtrail.events.times import DAY_MS
 from firmtrail.http.route import Route
 
 GROUPS = {
@@ -104,7 +106,7 @@ PARAMETERS = {
 HEADERS = {
     "Content-Digest": "A hash of the bytes sent, which is checked (RFC 9530).",
     "Idempotency-Key": "1 to 64 visible characters: the same request sent again with the same key "
-    "gets the first answer, for 7 days.",
+    f"gets the first answer, for {KEPT_MS // DAY_MS} days.",
     "If-Match": "An ETag: change the resource only while it is in this state.",
     "If-None-Match": "An ETag: answer 304 without a body while the resource is in this state.",
     "If-Range": "An ETag: answer with the range only while the bytes are the same.",

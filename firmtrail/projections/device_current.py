@@ -9,6 +9,7 @@ from typing import NamedTuple
 from msgspec.structs import astuple
 
 from firmtrail.database.database import Given, Reader, Row, Statement, Value
+from firmtrail.events.times import DAY_MS
 from firmtrail.projections import view
 from firmtrail.projections.device_attributes import ATTRIBUTES
 from firmtrail.projections.fleet_versions import FleetCell
@@ -45,8 +46,9 @@ STATE = view.selected(TABLE.columns, "device")
 WAITING = "(device.pending = 1 OR device.offered_key IS NOT NULL)"
 """Is true of a device that waits to be accepted, or has a key that does."""
 
-SILENT_MS = 7 * 24 * 3600 * 1000
+SILENT_DAYS = 7
 """How long a device makes no call before counts of silent devices include it."""
+SILENT_MS = SILENT_DAYS * DAY_MS
 
 SILENT = """\
 coalesce(device.recorded_at_ms, device.registered_at_ms, -1) < $n

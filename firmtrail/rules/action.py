@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from firmtrail.events.times import DAY_MS
 from firmtrail.rules import offer
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState, Refused
@@ -18,7 +19,7 @@ from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.silence import last_call_ms
 from firmtrail.rules.situation import Decision, Situation
 
-GIVEN_UP_MS = 24 * 3600 * 1000
+GIVEN_UP_MS = DAY_MS
 """The time after which a device that installs, or should cancel, no longer counts as at work."""
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from firmtrail.events.event import Recorded
 from firmtrail.events.steering import PlanPhase, RolloutPhaseMet, Window
+from firmtrail.events.times import DAY_MS
 from firmtrail.rules import plan, rollout, settings, window
 from firmtrail.rules.control import Control, is_over
 from firmtrail.rules.plan import Halts, PlanClock
@@ -21,12 +22,12 @@ type ShownState = LiveState | Literal["withdrawn"]
 type Windows = Sequence[Window]
 """Windows outside of which no device of a rollout is offered anything; none: always."""
 
-FORECAST_MS = 1_000 * 366 * 86_400_000
+FORECAST_MS = 1_000 * 366 * DAY_MS
 """Later than any plan ends: it has few phases, each lasts a year at most, and waits for a window
 that opens at least every eight years."""
 
 
-STUCK_MS = 24 * 60 * 60 * 1000
+STUCK_MS = DAY_MS
 """A phase whose condition is not met this long after its time is over makes a rollout stuck."""
 
 

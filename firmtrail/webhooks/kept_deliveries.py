@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, Given, Reader, Statement
+from firmtrail.events.times import DAY_MS
 
 KEPT_DELIVERIES = 200
 """The attempts of a webhook that are kept."""
-KEPT_MS = 7 * 24 * 60 * 60 * 1000
+KEPT_MS = 7 * DAY_MS
 
 
 class DeliveryRow(NamedTuple):

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, Given, Statement
+from firmtrail.events.times import DAY_MS
 from firmtrail.webhooks.sender import Message
 from firmtrail.webhooks.stored import Names, names_of
 
-KEPT_NOTICES_MS = 90 * 24 * 60 * 60 * 1000
+KEPT_NOTICES_MS = 90 * DAY_MS
 
 
 class WaitingNotice(NamedTuple):

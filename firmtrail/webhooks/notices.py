@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 from firmtrail.database.database import Database, Unavailable
-from firmtrail.events.times import time_text
+from firmtrail.events.times import DAY_MS, time_text
 from firmtrail.eventstore import log
 from firmtrail.followers.following import Following
 from firmtrail.publishing.minimum_sizes import LogName
@@ -26,7 +26,6 @@ from firmtrail.webhooks.sender import Message
 
 LOOK_EVERY_S = 2.0
 RETRY_S_MAX = 10.0
-DAY_MS = 24 * 60 * 60 * 1000
 NEW_MS = DAY_MS
 """A phase that began earlier than this is no news."""
 

@@ -9,9 +9,11 @@ import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 
+from firmtrail.events.times import DAY_MS
+
 PREFIX = "whsec_"
 SECRET_BYTES = 32
-OLD_SECRET_MS = 24 * 60 * 60 * 1000
+OLD_SECRET_MS = DAY_MS
 """How long an old secret still signs after a new one was made."""
 
 

@@ -19,6 +19,9 @@ LEASE_MS = 30_000
 type Names = tuple[str, ...]
 
 
+DESCRIPTION_CHARACTERS_MAX = 200
+
+
 class Webhook(NamedTuple):
     """Holds a webhook, with its secrets. Its columns are those of `_COLUMNS`."""
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import structlog
 
 from firmtrail.database.database import Database, Unavailable
+from firmtrail.events.times import DAY_MS
 from firmtrail.events.webhooks import WebhookChanged
 from firmtrail.eventstore import log
 from firmtrail.eventstore.log import Corrupt, EntryPage
@@ -41,7 +42,7 @@ SOON_S = (0.005, 0.02, 0.1, 0.4)
 """The pauses before the first further attempts, which need no row."""
 PAUSE_S_MIN = 1.0
 PAUSE_S_MAX = 3600.0
-FAILING_MS_MAX = 24 * 60 * 60 * 1000
+FAILING_MS_MAX = DAY_MS
 """A webhook that fails for this long is disabled."""
 BUG = "A bug of this server ended the sending. The server's log has a line `bug` that says more."
 

@@ -32,20 +32,20 @@ async def test_the_fleet_page_counts_what_the_api_counts(fleet: Site) -> None:
     await fleet.report({"version": "1.2.0"})
     shown = facts(await page(fleet))
     assert shown["on their latest release"] == "50.0%"
-    assert (shown["failing"], shown["silent for a week"]) == ("0", "0")
+    assert (shown["failing"], shown["silent for 7 days"]) == ("0", "0")
 
 
 async def test_a_new_device_is_shown_as_never_called_and_counts_as_silent_after_a_week(
     fleet: Site,
 ) -> None:
     await post(fleet, "devices", {"device": "new", "model": "m"})
-    assert facts(await page(fleet))["silent for a week"] == "0"
+    assert facts(await page(fleet))["silent for 7 days"] == "0"
     for path in ("/devices", "/devices/new"):
         assert (await page(fleet, FLEET + path)).count("never called") == 1
     week = device_current.SILENT_MS + 1
     text = "UPDATE device_current SET registered_at_ms = registered_at_ms - $1 WHERE device = $2"
     await write(fleet.services.db, text, week, "new")
-    assert facts(await page(fleet))["silent for a week"] == "1"
+    assert facts(await page(fleet))["silent for 7 days"] == "1"
 
 
 async def test_a_failing_device_and_a_paused_rollout_are_noted(fleet: Site) -> None:

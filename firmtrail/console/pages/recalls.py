@@ -15,6 +15,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.rollout_tries import unstarted
 from firmtrail.http.scalars import VersionText
 from firmtrail.projections import rollout_devices
+from firmtrail.projections.device_current import SILENT_DAYS
 from firmtrail.projections.rollout_devices import RollbackCounts
 from firmtrail.rules import control, rollout
 from firmtrail.rules.control import Control
@@ -82,7 +83,7 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
             Figure("devices run it", counts.devices, "bad"),
             Figure(_without_previous(counts), counts.no_previous, "warn"),
             Figure("are pinned to another version", counts.pinned),
-            Figure("made no call for 7 days", counts.silent),
+            Figure(f"made no call for {SILENT_DAYS} days", counts.silent),
         ),
         fields=()
         if to

@@ -9,7 +9,7 @@ from aiohttp import web
 from firmtrail.access import reads
 from firmtrail.access.reads import ReadFilter
 from firmtrail.commands.access_record import trim
-from firmtrail.events.times import time_text
+from firmtrail.events.times import DAY_MS, time_text
 from firmtrail.http import lists, query_times, respond
 from firmtrail.http.api.rows import AUDIT, LOCAL_PROJECT, POST, P, command, listing
 from firmtrail.http.api.wire import StrictBody, TimeText
@@ -17,8 +17,6 @@ from firmtrail.http.call import Call
 from firmtrail.http.callers import LOCAL
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.scalars import ActorName, Time
-
-DAY_MS = 24 * 60 * 60 * 1000
 
 
 class AccessRecordQuery(ListQuery, frozen=True, kw_only=True):

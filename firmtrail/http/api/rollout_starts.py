@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, kept
 from firmtrail.events.steering import RollbackStarted, RolloutStarted
-from firmtrail.events.times import time_text
+from firmtrail.events.times import DAY_MS, time_text
 from firmtrail.http import respond
 from firmtrail.http.api.rollout_plans import (
     PauseIf,
@@ -74,7 +74,7 @@ type SilentAfter = Annotated[
     ),
 ]
 
-START_MS_MAX = 5 * 366 * 86_400_000
+START_MS_MAX = 5 * 366 * DAY_MS
 """How far ahead a rollout may be scheduled."""
 
 

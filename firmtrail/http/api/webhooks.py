@@ -40,20 +40,18 @@ from firmtrail.recording.recorder import LogCommand
 from firmtrail.webhooks import kept_deliveries, stored
 from firmtrail.webhooks.kept_deliveries import DeliveryRow
 from firmtrail.webhooks.messages import LogPlace, NoticeName
-from firmtrail.webhooks.stored import Webhook
-from firmtrail.webhooks.targets import target_of
+from firmtrail.webhooks.stored import DESCRIPTION_CHARACTERS_MAX, Webhook
+from firmtrail.webhooks.targets import URL_CHARACTERS_MAX, target_of
 from firmtrail.webhooks.worker import row_of
 
 NAMES_MAX = 100
-TARGET_CHARACTERS_MAX = 2_000
-DESCRIPTION_CHARACTERS_MAX = 200
 NUMBER_MAX = 2**53 - 1
 
 type EventTypes = Annotated[tuple[str, ...], Meta(max_length=NAMES_MAX)]
 type ModelNames = Annotated[tuple[Name, ...], Meta(max_length=NAMES_MAX)]
 type NoticeNames = Annotated[tuple[NoticeName, ...], Meta(max_length=NAMES_MAX)]
 type Description = Annotated[str, Meta(max_length=DESCRIPTION_CHARACTERS_MAX)]
-type TargetUrl = Annotated[str, Meta(max_length=TARGET_CHARACTERS_MAX, description="an https URL")]
+type TargetUrl = Annotated[str, Meta(max_length=URL_CHARACTERS_MAX, description="an https URL")]
 
 
 def _broken_url(url: str | UnsetType | None) -> BrokenRule | None:
