@@ -291,11 +291,7 @@ def runner(services: Services, tls: ssl.SSLContext | None = None) -> HttpRunner:
 async def check(db: Database, serving: config.Serving) -> None:
     """Raises `CouldNotRun` if this version can't work with the database, or the database belongs to
     another instance."""
-    if not await migrations.is_usable(db):
-        raise CouldNotRun(
-            f"{serving.database} has no schema, or the schema of an older or newer version: run "
-            "`firmtrail migrate` of this version."
-        )
+    await check_schema(db, serving.database)
     project = None if serving.is_demo else serving.seed_project
     if project is not None and not await projects.is_there(db, project):
         raise CouldNotRun(
@@ -312,7 +308,13 @@ async def check(db: Database, serving: config.Serving) -> None:
 
 async def check_schema(db: Database, database: config.DatabaseUrl) -> None:
     """Raises `CouldNotRun` if a command of this version can't work with the database."""
-    if not await migrations.is_usable(db):
+    schema = await migrations.schema(db)
+    if schema.is_too_new:
+        raise CouldNotRun(
+            f"{database} was migrated by a newer version to the schema {schema.version}, which "
+            "this version can't use: run a newer version, or restore a backup from before."
+        )
+    if not schema.is_usable:
         raise CouldNotRun(
             f"{database} does not have the schema of this version: run `firmtrail migrate` first."
         )

@@ -97,7 +97,7 @@ def _schema(schema: migrations.Schema) -> Check:
     if schema.is_usable:
         reason = f"{found}, newer than this version's {mine}, which can still read and write it"
         return Check("schema", "ok", reason)
-    if found is not None and found > mine:
+    if schema.is_too_new:
         reason = f"is {found}, which this version ({mine}) can't use: run a newer version"
         return Check("schema", "fail", reason)
     return Check("schema", "fail", f"is not {mine}: run `firmtrail migrate`")

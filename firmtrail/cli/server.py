@@ -94,7 +94,8 @@ async def _prepare(db: Database, serving: config.Serving) -> None:
     """
     if serving.is_demo and serving.seed_project is not None:
         await assembly.check_demo(db, serving.seed_project)
-    if serving.database.has_one_writer and not await migrations.is_usable(db):
+    schema = await migrations.schema(db)
+    if serving.database.has_one_writer and not (schema.is_usable or schema.is_too_new):
         from firmtrail.schema import migrate  # noqa: PLC0415 (takes a second, rarely needed)
 
         await migrate.migrate(back_end(serving.database).migrating(), serving.instance)

@@ -51,6 +51,11 @@ class Schema(NamedTuple):
             return False
         return self.version == HEAD or (self.compatible_from or self.version) <= HEAD
 
+    @property
+    def is_too_new(self) -> bool:
+        """Returns whether only newer code than this may read and write it."""
+        return not self.is_usable and self.version is not None and self.version > HEAD
+
 
 async def schema(db: Reader) -> Schema:
     """Reads the revision of the database's schema."""
