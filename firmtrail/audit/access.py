@@ -1,8 +1,9 @@
-"""Compares members, tokens and device secrets in a database with what the project's logs say.
+"""Compares members, tokens, device secrets and webhooks in a database with the project's logs.
 
-Members with their roles, tokens with holder, role, expiry, revocation and issuer, and secrets with
-their ids must be those of the fold (`access_fold`). Digests and hashes are not compared, because
-the log does not contain them. Logins belong to no project, so only the form of a login is checked.
+Members with their roles, tokens with holder, role, expiry, revocation and issuer, secrets with
+their ids, and webhooks with their receivers and what those get must be those of the fold
+(`access_fold`). Digests, hashes and the paths of receivers are not compared, because the log does
+not contain them. Logins belong to no project, so only the form of a login is checked.
 No project may name another project's log, since its own members would then decide about that log.
 The database may change meanwhile: the rows and the log's end are read in one snapshot.
 """
@@ -10,8 +11,11 @@ The database may change meanwhile: the rows and the log's end are read in one sn
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import json
+from yarl import URL
+
 from firmtrail.audit import rows
-from firmtrail.audit.access_fold import TYPES, AccessFold, TokenState
+from firmtrail.audit.access_fold import TYPES, AccessFold, TokenState, WebhookState
 from firmtrail.audit.columns import UNREADABLE
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
@@ -57,6 +61,13 @@ WHERE project = $1 AND device = $2
 ORDER BY secret_id
 LIMIT 1000"""
 
+_WEBHOOKS = """\
+SELECT webhook_id, target, types, models, notices, enabled
+FROM audited_webhooks
+WHERE project = $1 AND webhook_id > $2
+ORDER BY webhook_id
+LIMIT $3"""
+
 _LOGINS = """\
 SELECT audited_tokens.token_id, audited_tokens.role, audited_tokens.created_at_ms,
     audited_tokens.expires_at_ms, audited_tokens.issued_by, now_ms()
@@ -77,6 +88,9 @@ WHERE projects.project <> log_heads.project
 ORDER BY projects.project
 LIMIT 1000"""
 """Finds rows that would give the members of one project control of another project's log."""
+
+_NAMES = json.Decoder(tuple[str, ...])
+_UNREADABLE_WEBHOOK = WebhookState("unreadable", None, None, ())
 
 
 class _Audit(NamedTuple):
@@ -131,6 +145,9 @@ async def _compare(audit: _Audit, fold: AccessFold, snapshot: Reader) -> None:
     _differences(audit, "members", fold.members, {row[0]: row[1] async for row in members})
     tokens = pages_of_project(snapshot, _TOKENS, audit.project)
     _differences(audit, "tokens", fold.tokens, {row[0]: _token(row) async for row in tokens})
+    webhooks = pages_of_project(snapshot, _WEBHOOKS, audit.project)
+    shown = {row[0]: _webhook(row) async for row in webhooks}
+    _differences(audit, "webhooks", fold.webhooks, shown)
     await _check_logins(audit, snapshot)
     await _compare_secrets(audit, fold, snapshot)
 
@@ -141,6 +158,21 @@ def _token(row: Row) -> TokenState:
     return TokenState(
         holder, role, expires_at_ms, is_revoked, issued_by, bool(registers), *registering
     )
+
+
+def _webhook(row: Row) -> WebhookState:
+    _, url, types, models, notices, enabled = row
+    try:
+        target = str(URL(url).origin())
+        return WebhookState(
+            target,
+            None if types is None else _NAMES.decode(types),
+            None if models is None else _NAMES.decode(models),
+            _NAMES.decode(notices),
+            bool(enabled),
+        )
+    except (ValueError, TypeError):  # msgspec's errors are ValueErrors
+        return _UNREADABLE_WEBHOOK
 
 
 def _differences(

@@ -1,10 +1,13 @@
-"""Folds the events about access into a project's members, living tokens and living secrets. Pure.
+"""Folds the events about access into a project's members, living tokens, living secrets and
+webhooks. Pure.
 
-Members and tokens come from all logs of the project. A secret comes from the log in which its
-device is registered, or from a log that this one continues.
+Members, tokens and webhooks come from all logs of the project. A secret comes from the log in which
+its device is registered, or from a log that this one continues.
 """
 
 from typing import NamedTuple
+
+from msgspec import UNSET
 
 from firmtrail.events.access import (
     MemberAdded,
@@ -24,6 +27,7 @@ from firmtrail.events.fleet import (
     DeviceSecretRevoked,
 )
 from firmtrail.events.times import time_ms
+from firmtrail.events.webhooks import WebhookAdded, WebhookChanged, WebhookRemoved
 
 EVENTS: tuple[type[Event], ...] = (
     MemberAdded,
@@ -37,6 +41,9 @@ EVENTS: tuple[type[Event], ...] = (
     DeviceSecretRevoked,
     DeviceKeyAccepted,
     DeviceDecommissioned,
+    WebhookAdded,
+    WebhookChanged,
+    WebhookRemoved,
 )
 TYPES = frozenset(name for event in EVENTS for name in types_named(event.__name__))
 """The types of the entries that the fold needs."""
@@ -60,8 +67,19 @@ class TokenState(NamedTuple):
     """How many devices it has registered."""
 
 
+class WebhookState(NamedTuple):
+    """Holds what a webhook's receiver gets."""
+
+    target: str
+    """The scheme, host and port of its URL."""
+    types: tuple[str, ...] | None
+    models: tuple[str, ...] | None
+    notices: tuple[str, ...]
+    enabled: bool = True
+
+
 class AccessFold:
-    """Holds the members, tokens and secrets after the events that were applied."""
+    """Holds the members, tokens, secrets and webhooks after the events that were applied."""
 
     def __init__(self) -> None:
         self.members: dict[str, str | None] = {}
@@ -69,6 +87,7 @@ class AccessFold:
         self.tokens: dict[str, TokenState] = {}
         self.secrets: dict[str, dict[str, int | None]] = {}
         """device -> secret id -> expiry in ms; None: it does not expire."""
+        self.webhooks: dict[str, WebhookState] = {}
 
     def begin_log(self) -> None:
         """Begins a log that continues no other: its devices have no secrets yet."""
@@ -88,6 +107,8 @@ class AccessFold:
                 self._issue(issued, recorded.actor)
             case TokenRevoked(token_id):
                 self._revoke(token_id)
+            case WebhookAdded() | WebhookChanged() | WebhookRemoved():
+                self._apply_to_webhook(recorded)
             case _:
                 self._apply_to_device(recorded)
 
@@ -104,6 +125,18 @@ class AccessFold:
                 self._rotate(device, secret_id, until)
             case DeviceSecretRevoked() | DeviceDecommissioned():
                 self.secrets.pop(device, None)
+
+    def _apply_to_webhook(self, recorded: Recorded) -> None:
+        webhook = recorded.stream.removeprefix("webhook/")
+        match recorded.event:
+            case WebhookAdded(target, types, models, notices):
+                self.webhooks[webhook] = WebhookState(target, types, models, notices)
+            case WebhookChanged() as changed:
+                named = {name: getattr(changed, name) for name in WebhookState._fields}
+                members = {name: each for name, each in named.items() if each is not UNSET}
+                self.webhooks[webhook] = self.webhooks[webhook]._replace(**members)
+            case WebhookRemoved():
+                self.webhooks.pop(webhook, None)
 
     def _issue(self, issued: TokenIssued, actor: str) -> None:
         kind, _, name = actor.partition("/")

@@ -6,22 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail import config
 from firmtrail.access import logins, reads
 from firmtrail.access.credentials import new_secret, new_token
 from firmtrail.access.device_secrets import seal
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Read, Reads
 from firmtrail.access.roles import PERMISSIONS
-from firmtrail.audit.finding import Findings
-from firmtrail.cli import audit_database
-from firmtrail.cli.audit_database import AuditScope
 from firmtrail.commands import access as commands
 from firmtrail.commands import access_record, demo, devices, enrolment
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Database
 from firmtrail.events.fleet import DeviceChanged
 from firmtrail.recording.recorder import Recorder
+from tests.audits import wrong
 from tests.databases import read, write
 from tests.filled import fill
 from tests.people import add_member, add_project, issue_token, new_access
@@ -34,16 +31,6 @@ async def access(db: Database) -> AsyncIterator[Access]:
     access = new_access(db)
     yield access
     access.hasher.close()
-
-
-async def wrong(url: str, *, verify: bool = False, project: str = "acme") -> list[tuple[str, str]]:
-    """Returns (where, what) of the findings of replay, or of verify."""
-    findings, wanted = Findings(), AuditScope(config.database(url), project, None)
-    if verify:
-        await audit_database.verify(wanted, None, None, findings)
-    else:
-        await audit_database.replay(wanted, findings)
-    return [(each.where, each.what) for each in findings.kept]
 
 
 @pytest.fixture
