@@ -162,3 +162,24 @@ async def test_a_command_whose_commit_was_not_answered_is_left_to_its_caller(
     assert (await log.head(db, log_id)).size == 1
     await recorder.act(log_id, command)
     assert (await log.head(db, log_id)).size == 2
+
+
+_OPTIONS = """\
+SELECT CAST(option_name AS text), option_value
+FROM pg_class
+CROSS JOIN pg_options_to_table(reloptions)
+WHERE pg_class.oid = to_regclass($1)
+ORDER BY option_name
+LIMIT 9"""
+
+
+@pytest.mark.parametrize("table", ["events", "device_history", "fleet_moves"])
+async def test_new_rows_of_a_table_that_grows_are_vacuumed_and_frozen_in_pieces(
+    postgres_url: str, table: str
+) -> None:
+    async with opened(postgres_url) as db:
+        assert [tuple(row) for row in await read(db, _OPTIONS, table)] == [
+            ("autovacuum_freeze_min_age", "0"),
+            ("autovacuum_vacuum_insert_scale_factor", "0"),
+            ("autovacuum_vacuum_insert_threshold", "100000"),
+        ]
