@@ -19,6 +19,7 @@ from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
 from firmtrail.application import routes
+from firmtrail.application.router import Router
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
@@ -219,6 +220,7 @@ def build(services: Services) -> web.Application:
     kinds = {"has_seed": services.seed_project is not None, "is_demo": services.is_demo}
     served = routes.served(services.protocols, **kinds)
     app = web.Application()
+    app._router = Router()  # noqa: SLF001 (the parameter for it is deprecated)
     app[SERVICES] = services
     app[CLIENTS] = services.clients
     app[openapi.DOCUMENT] = functools.partial(_document, frozenset(services.protocols), **kinds)

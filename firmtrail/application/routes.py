@@ -1,8 +1,8 @@
 """Lists every route: its path, its callers, what it takes and what it answers.
 
 Routing, authentication, validation, the OpenAPI document and the tests that visit every route all
-read this table. The routes of devices come first, because the router tries a project's paths in
-order. The routes of each protocol made by others stand in its folder in `protocols/`.
+read this table; its order says nothing. The routes of each protocol made by others stand in its
+folder in `protocols/`.
 """
 
 from collections.abc import Collection
