@@ -182,3 +182,9 @@ def test_a_command_does_not_import_what_only_some_servers_need() -> None:
     imported = set(started.stdout.split())
     assert "firmtrail.application.app" in imported
     assert not imported.intersection(RARELY_NEEDED)
+
+
+def test_the_revisions_of_the_schema_have_numbers_without_gaps() -> None:
+    """Two branches may each add the next revision, and merge without a conflict."""
+    numbers = [path.name[:4] for path in sorted((PACKAGE / "schema").rglob("versions/[0-9]*.py"))]
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]

@@ -4,15 +4,15 @@ from alembic import op
 
 from firmtrail.schema.migrations import statements
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 compatible_from = "0005"
 """Code whose HEAD is this revision or a later one may read and write the schema."""
 
 SHARED: tuple[str, ...] = ()
 """SQL files for both back ends."""
-POSTGRES: tuple[str, ...] = ("0009_large",)
+POSTGRES: tuple[str, ...] = ("0010_large",)
 """SQL files that only Postgres has."""
 SERVICE_GRANTS: tuple[tuple[str, str], ...] = ()
 AUDITOR_GRANTS: tuple[tuple[str, str], ...] = ()
