@@ -4,70 +4,9 @@ import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent / "firmtrail"
+from tests.layers import LAYERS, MODULES, PACKAGE
 
-# A module or folder of firmtrail -> the rows that it imports. A row names only earlier rows.
-# A module belongs to the longest row that its name begins with.
-LAYERS = {
-    "__init__": "",
-    "config": "",
-    "environment": "",
-    "events": "",
-    "exits": "",
-    "repeats": "",
-    "rules": "events",
-    "database": "repeats",
-    "eventstore": "database",
-    "artifacts": "config database",
-    "followers": "",
-    "publishing": "database eventstore followers",
-    "schema": "database eventstore publishing",
-    "access": "database events eventstore rules",
-    "projections": "database events eventstore rules",
-    "recording": "database events eventstore projections publishing rules",
-    "rebuilding": "database events eventstore projections publishing rules",
-    "webhooks": (
-        "config __version__ database events eventstore followers projections publishing recording "
-        "repeats rules"
-    ),
-    "commands": (
-        "access database events eventstore projections publishing rebuilding recording rules "
-        "webhooks"
-    ),
-    "audit": "database events eventstore projections publishing rebuilding recording schema",
-    "archive": "audit config database eventstore followers publishing",
-    "http": (
-        "__version__ access archive artifacts commands config database events eventstore followers "
-        "projections publishing rebuilding recording repeats rules schema webhooks"
-    ),
-    **dict.fromkeys(
-        ("protocols.hawkbit", "protocols.memfault", "protocols.mender", "protocols.plain"),
-        "access artifacts commands config database events eventstore http projections recording "
-        "rules",
-    ),
-    "protocols": ("http protocols.hawkbit protocols.memfault protocols.mender protocols.plain"),
-    "console": (
-        "access artifacts commands config database events eventstore http projections publishing "
-        "rebuilding recording rules webhooks"
-    ),
-    "http.api": (
-        "__version__ access artifacts commands database events eventstore http projections "
-        "publishing rebuilding recording repeats rules webhooks"
-    ),
-    "application": (
-        "access artifacts commands config console database followers http http.api projections "
-        "protocols publishing rebuilding recording webhooks"
-    ),
-    "simulate": "events exits",
-    "cli": (
-        "access application archive artifacts audit commands config database environment exits "
-        "http projections publishing recording repeats rules schema simulate webhooks"
-    ),
-    "main": "__version__ cli config database environment exits",
-    "__main__": "main",
-}
 ONLY_IN = {  # a name from outside -> the modules that may use it
     "aiohttp": (
         "application audit.source cli console http main protocols simulate webhooks.sender "
@@ -111,10 +50,6 @@ def names_used(tree: ast.AST) -> set[str]:
     return {*full.values(), *(f"{full[root]}.{rest}" for root, _, rest in chains if root in full)}
 
 
-MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_bytes())
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
 USES = [(module, name) for module, tree in MODULES.items() for name in sorted(names_used(tree))]
 
 

@@ -15,8 +15,8 @@ import pytest
 from firmtrail import __version__
 from firmtrail.main import main
 from firmtrail.rules.settings import Settings
-from tests.architecture_test import LAYERS, MODULES, PACKAGE
 from tests.docs import DOCS, PARTS, written
+from tests.layers import LAYERS, MODULES, PACKAGE
 
 ROOT = DOCS.parent
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()

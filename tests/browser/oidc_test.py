@@ -14,7 +14,7 @@ from firmtrail.config import Oidc
 from firmtrail.http.oidc import OidcSignIn
 from firmtrail.http.sessions import COOKIE
 from tests.browser.conftest import EMAIL, Console, served
-from tests.service.oidc_test import CLIENT, SECRET, Provider
+from tests.service.oidc_provider import CLIENT, SECRET, Provider
 
 pytestmark = pytest.mark.slow
 

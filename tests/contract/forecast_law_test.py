@@ -20,7 +20,7 @@ from firmtrail.rules import phases, rollout, window
 from firmtrail.rules.control import Control
 from firmtrail.rules.rollout import PlanTime
 from tests.clock import set_clock
-from tests.contract.steering_test import check_in, release
+from tests.contract.steered_log import check_in, release
 from tests.databases import new_log
 from tests.fleet import register, report
 

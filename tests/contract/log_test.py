@@ -8,23 +8,11 @@ import pytest
 from firmtrail.database.database import Database, Statement
 from firmtrail.database.sqlite import SQLite
 from firmtrail.eventstore import log, merkle, short_streams, sizes
+from tests.contract.appended import append
 from tests.databases import new_log, raw, read, write
 from tests.fleet import NOON_MS
 
 TIMES = [NOON_MS + at for at in (0, 0, 5, 5, 5, 9, 100)]
-
-
-async def append(db: Database, log_id: int, *texts: str, at_ms: int = NOON_MS) -> log.Head:
-    """Appends entries in one transaction; returns the head after them."""
-    async with db.transaction() as tx:
-        [rows] = await tx.run(log.lock(log_id))
-        head = log.head_of(rows)
-        entries = [
-            log.NewEntry("device/d1", f"s.{position}", text)
-            for position, text in enumerate(texts, start=head.size)
-        ]
-        await tx.run(*log.append(head, entries, [], at_ms))
-    return await log.head(db, log_id)
 
 
 async def entries_of(db: Database, log_id: int, start: int, stop: int) -> list[tuple[int, str]]:

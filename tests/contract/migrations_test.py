@@ -1,12 +1,8 @@
 """A migration makes the whole schema or nothing, and a database belongs to one instance."""
 
-import asyncio
-import contextlib
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,8 +15,9 @@ from firmtrail.eventstore import log, merkle, tree
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema.migrate import WrongInstance, migrate
 from firmtrail.schema.migrations import access, is_usable, statements
-from tests.contract.log_test import append
-from tests.contract.tree_test import subtrees_of
+from tests.contract.appended import append
+from tests.contract.migrations import run_outside
+from tests.contract.subtrees import subtrees_of
 from tests.databases import INSTANCE, migrating, new_log, opened, read
 from tests.fleet import receipts, register, report
 from tests.postgres_server import PostgresServer
@@ -42,24 +39,6 @@ def empty_url(back_end: PostgresServer | None, tmp_path: Path) -> Iterator[str]:
 async def is_migrated(url: str) -> bool:
     async with opened(url) as db:
         return await is_usable(db)
-
-
-async def run_outside(url: str, *texts: str) -> None:
-    """Runs statements as a foreign program would."""
-    if url.startswith("sqlite"):
-        await asyncio.to_thread(_run_in_file, url.removeprefix("sqlite:///"), texts)
-        return
-    postgres = await asyncpg.connect(url)
-    async with postgres.transaction():
-        for text in texts:
-            await postgres.execute(text)
-    await postgres.close()
-
-
-def _run_in_file(path: str, texts: Sequence[str]) -> None:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for text in texts:
-            connection.execute(text)
 
 
 async def test_an_empty_database_is_not_usable_and_a_migrated_one_is(empty_url: str) -> None:

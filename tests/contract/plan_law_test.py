@@ -23,7 +23,7 @@ from firmtrail.rules import phases, rollout
 from firmtrail.rules.device import Refused
 from firmtrail.rules.rollout import PlanTime
 from tests.clock import set_clock
-from tests.contract.steering_test import check_in, recorded, release, roll_out
+from tests.contract.steered_log import check_in, recorded, release, roll_out
 from tests.databases import new_log
 from tests.fleet import register, report
 from tests.plan_model import PlanModel

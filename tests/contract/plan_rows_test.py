@@ -14,7 +14,7 @@ from firmtrail.events.steering import PlanPhase
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.rollout import PlanTime, clock_at
 from tests.clock import set_clock
-from tests.contract.steering_test import check_in, release, roll_out
+from tests.contract.steered_log import check_in, release, roll_out
 from tests.databases import new_log, read
 from tests.fleet import register, report
 

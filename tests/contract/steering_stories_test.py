@@ -41,7 +41,7 @@ from firmtrail.rules import offer
 from firmtrail.rules.device import DeviceState, Refused
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.version import is_higher
-from tests.contract.steering_test import (
+from tests.contract.steered_log import (
     DEVICES,
     MOVING,
     VERSIONS,

@@ -1,18 +1,13 @@
 """Tests steering through the log: offers, attempts, pauses, rollbacks and questions."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from firmtrail.commands import steering as commands
 from firmtrail.database.database import Database
-from firmtrail.events.entry import decode
-from firmtrail.events.event import Event
 from firmtrail.events.fleet import (
     FirmwareInstalled,
-    FirmwareRunning,
-    ReleaseAdded,
     ReleaseWithdrawn,
 )
 from firmtrail.events.steering import (
@@ -20,7 +15,6 @@ from firmtrail.events.steering import (
     RollbackStarted,
     RolloutPaused,
     RolloutPhaseMet,
-    RolloutStarted,
     UpdateOffered,
 )
 from firmtrail.eventstore import log
@@ -30,23 +24,20 @@ from firmtrail.projections import (
     device_offers,
     history_lines,
 )
-from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Refused
 from firmtrail.rules.rollout import PlanTime, clock_at
-from firmtrail.rules.situation import Decision
-from tests.fleet import receipts, record_events, register, report
+from tests.contract.steered_log import (
+    DEVICES,
+    begin,
+    check_in,
+    recorded,
+    roll_back,
+    roll_out,
+)
+from tests.fleet import receipts, report
 from tests.replay import differences
-
-VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
-DEVICES = ("d1", "d2", "d3")
-MOVING = (FirmwareInstalled, FirmwareRunning)
-
-
-async def release(recorder: Recorder, log_id: int, *versions: str) -> None:
-    added = [(f"release/m/{each}", ReleaseAdded("m", each)) for each in versions]
-    await record_events(recorder, log_id, list(added))
 
 
 @pytest.fixture
@@ -54,32 +45,6 @@ async def fleet(log_id: int, recorder: Recorder) -> int:
     """Registers three devices of model m on 1.0.0, and adds releases up to 1.2.0."""
     await begin(recorder, log_id)
     return log_id
-
-
-async def begin(recorder: Recorder, log_id: int) -> None:
-    await register(recorder, log_id, *DEVICES, model="m")
-    await release(recorder, log_id, *VERSIONS)
-    await recorder.report(log_id, [report(device=name) for name in DEVICES])
-
-
-async def check_in(recorder: Recorder, log_id: int, name: str = "d1", **said: Any) -> Decision:
-    return await recorder.check_in(log_id, CheckIn(name, f"device/{name}", **said))
-
-
-async def roll_out(recorder: Recorder, log_id: int, version: str, **members: object) -> str:
-    wanted = RolloutStarted(version, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
-    return (await recorder.act(log_id, commands.start(wanted, actor="user/u"))).id
-
-
-async def roll_back(recorder: Recorder, log_id: int, bad: str, **members: object) -> str:
-    wanted = RollbackStarted(bad, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
-    return (await recorder.act(log_id, commands.roll_back(wanted, "bad", actor="user/u"))).id
-
-
-async def recorded(db: Database, log_id: int) -> list[Event]:
-    size = (await log.head(db, log_id)).size
-    pages = [page async for page in log.read(db, log_id, 0, size)]
-    return [decode(position, text).event for page in pages for position, _, text in page]
 
 
 async def test_an_offer_is_recorded_once_however_often_the_device_asks(

@@ -12,8 +12,9 @@ from firmtrail.database.database import Database, Row, Statement
 from firmtrail.eventstore import log, proofs, tiles, tree
 from firmtrail.eventstore.merkle import TILE_WIDTH, leaf_hash
 from firmtrail.eventstore.proofs import TreeHead
-from tests.contract.log_test import append
-from tests.databases import new_log, opened, postgres_template, read, sqlite_template
+from tests.contract.appended import append
+from tests.contract.subtrees import subtrees_of
+from tests.databases import new_log, opened, postgres_template, sqlite_template
 from tests.postgres_server import PostgresServer
 from tests.reference import Reference
 
@@ -29,12 +30,6 @@ SIZES = EDGES + [CHANCE.randrange(1, SIZE) for _ in range(10)]
 
 PAIRS = [(CHANCE.randrange(size), size) for size in SIZES for _ in range(4)]
 PAIRS += [(size - 1, size) for size in SIZES] + [(0, size) for size in SIZES]
-
-_SUBTREES = """\
-SELECT level, number, hash
-FROM subtrees
-WHERE log_id = $1
-ORDER BY level, number"""
 
 
 class Metered:
@@ -79,10 +74,6 @@ def sqlite_file(folder: Path) -> Path:
     path = folder / "firmtrail.db"
     path.write_bytes(sqlite_template())
     return path
-
-
-async def subtrees_of(db: Database, log_id: int) -> list[tuple[int, int, str]]:
-    return [tuple(row) for row in await read(db, _SUBTREES, log_id)]
 
 
 def level_of(level: int, size: int) -> list[bytes]:

@@ -1,35 +1,16 @@
 """Tests what is read from the header of a Mender artifact, that hostile ones are files only."""
 
 import gzip
-import io
-import lzma
 import tarfile
-from collections.abc import Callable
-from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from firmtrail.rules.mender_file import HEAD_BYTES, MenderFacts, read
+from tests.core.mender_files import INFO, artifact, tar
 
-INFO: dict[str, Any] = {
-    "payloads": [{"type": "rootfs-image"}],
-    "artifact_provides": {"artifact_name": "release-1"},
-    "artifact_depends": {"device_type": ["beaglebone", "pump"]},
-}
 OLD_INFO = {"updates": [], "artifact_name": "release-1", "device_types_compatible": ["pump"]}
-
-
-def tar(*members: tuple[str, bytes]) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
-        for name, data in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return made.getvalue()
 
 
 def chained(count: int) -> bytes:
@@ -37,18 +18,6 @@ def chained(count: int) -> bytes:
     header = tarfile.TarInfo("x")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 0
     return header.tobuf() * count
-
-
-def artifact(info: Any = INFO, coding: str = ".gz", first: str = "version") -> bytes:
-    packs: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
-    files = tar(("header-info", msgspec.json.encode(info)), ("scripts/x", b"#!" * 5000))
-    header = packs.get(coding, bytes)(files)
-    return tar(
-        (first, b'{"format":"mender","version":3}'),
-        ("manifest", b"00  data/0000/x\n"),
-        (f"header.tar{coding}", header),
-        ("data/0000.tar.gz", bytes(2000)),
-    )
 
 
 @pytest.mark.parametrize("coding", ["", ".gz", ".xz"])

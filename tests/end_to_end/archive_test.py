@@ -1,24 +1,22 @@
 """A server copies its logs to an archive, which is a whole log whenever the server is killed."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from firmtrail.publishing import signing_key
-from tests.end_to_end.audit_test import static_server
-from tests.end_to_end.cli_test import ask
+from tests.end_to_end.archived import COULD_NOT_RUN, WELL, await_archived
+from tests.end_to_end.asking import ask
+from tests.end_to_end.audits import static_server
 from tests.end_to_end.command import firmtrail, in_process
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.doctor_test import doctors
+from tests.end_to_end.doctors import doctors
 from tests.end_to_end.processes import ENVIRONMENT, Server
 from tests.end_to_end.site import P, Site, new_site
 from tests.s3 import BUCKET
 
-WELL, FOUND_WRONG, COULD_NOT_RUN = 0, 1, 2
 KILLS = 3
-WITHIN_S = 60.0
 
 
 class Reporting:
@@ -41,19 +39,6 @@ def audited(database: str, *what: str) -> list[dict[str, object]]:
     assert done.exit_code == WELL, done.out + done.said
     logs: list[dict[str, object]] = done.json["logs"]
     return logs
-
-
-def await_archived(database: str, where: str, entries: int) -> None:
-    """Waits until an audit of the archive's first log covers so many entries, and finds nothing."""
-    deadline = time.monotonic() + WITHIN_S
-    while True:
-        done = in_process(database, "audit", "verify", where, "--json")
-        if done.exit_code != COULD_NOT_RUN:  # else nothing is archived yet
-            assert done.exit_code == WELL, done.out
-            if done.json["logs"][0]["entries"] >= entries:
-                return
-        assert time.monotonic() < deadline, done.out + done.said
-        time.sleep(0.2)
 
 
 @pytest.fixture

@@ -1,13 +1,9 @@
 """An auditor checks a database next to a running server, a log over HTTP, and a copy of it."""
 
-import functools
-import http.server
 import shutil
 import sqlite3
-import threading
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -16,11 +12,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmtrail.publishing.checkpoint import key_line, verifier
 from tests.databases import opened
-from tests.end_to_end.command import Done, firmtrail, in_process
+from tests.end_to_end.audits import (
+    COULD_NOT_RUN,
+    FOUND_WRONG,
+    WELL,
+    audit,
+    static_server,
+    well,
+)
+from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
 from tests.filled import fill
 
-WELL, FOUND_WRONG, COULD_NOT_RUN = 0, 1, 2
 BOSS = "boss@example.org"
 OTHER_KEY = key_line(verifier("firmtrail/other/1", Ed25519PrivateKey.generate().public_key()))
 
@@ -31,29 +34,6 @@ async def database(sqlite_url: str) -> str:
     async with opened(sqlite_url) as db:
         await fill(db, Path(sqlite_url.removeprefix("sqlite:///")))
     return sqlite_url
-
-
-def audit(database: str, *arguments: str | Path) -> Done:
-    return in_process(database, "audit", *map(str, arguments))
-
-
-def well(done: Done) -> None:
-    assert done.exit_code == WELL, done.out + done.said
-
-
-@contextmanager
-def static_server(folder: Path) -> Iterator[str]:
-    """Serves a folder with Python's own web server."""
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Logs nothing."""
 
 
 def post_reports(url: str, token: str, count: int) -> None:

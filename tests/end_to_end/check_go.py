@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from tests.databases import opened
-from tests.end_to_end.archive_test import await_archived
-from tests.end_to_end.audit_test import audit, static_server, well
+from tests.end_to_end.archived import await_archived
+from tests.end_to_end.audits import audit, static_server, well
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import Server

@@ -20,7 +20,7 @@ from firmtrail.eventstore import log, merkle, proofs, tree
 from firmtrail.publishing import checkpoint, signing_key
 from firmtrail.publishing.checkpoint import Checkpoint
 from tests.databases import opened, sqlite_template
-from tests.end_to_end.cli_test import ask
+from tests.end_to_end.asking import ask
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT, Server

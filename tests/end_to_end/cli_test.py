@@ -7,21 +7,16 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.databases import migrate_now, sqlite_template
+from tests.end_to_end.asking import COULD_NOT_RUN, DONE, FOUND_WRONG, SEED, ask
 from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.postgres_server import PostgresServer
-
-DONE, FOUND_WRONG, COULD_NOT_RUN = 0, 1, 2
-SEED = "get_firmware_updates_by_device_id?email=diegosalcovsky@gmail.com&device_id=1"
 
 
 @pytest.fixture
@@ -29,18 +24,6 @@ def database(tmp_path: Path) -> str:
     path = tmp_path / "firmtrail.db"
     path.write_bytes(sqlite_template())
     return f"sqlite:///{path}"
-
-
-def ask(url: str, token: str = "", body: Any = None) -> tuple[int, bytes]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, headers | {"Content-Type": "application/json"})  # noqa: S310 (our own)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 (our own)
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
 
 
 def test_help_lists_every_command_and_each_command_has_help() -> None:

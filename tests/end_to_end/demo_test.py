@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from firmtrail.commands.demo import EMAIL
-from tests.end_to_end.cli_test import COULD_NOT_RUN, DONE, SEED, ask
+from tests.end_to_end.asking import COULD_NOT_RUN, DONE, SEED, ask
 from tests.end_to_end.command import firmtrail, in_process
 from tests.end_to_end.conftest import Serve
 

@@ -20,9 +20,9 @@ import msgspec
 import pytest
 import yaml
 
-from tests.end_to_end.monitoring_test import answers, free_port, until_ready
+from tests.end_to_end.monitoring import answers, free_port, until_ready
 from tests.end_to_end.processes import ENVIRONMENT
-from tests.end_to_end.proxies_test import nginx, until_it_answers
+from tests.end_to_end.proxies import nginx, until_it_answers
 from tests.postgres_server import PostgresServer
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -10,9 +10,10 @@ import pytest
 
 from firmtrail.events.times import time_text
 from tests.databases import sqlite_template
-from tests.end_to_end.cli_test import DONE, ask
+from tests.end_to_end.asking import DONE, ask
 from tests.end_to_end.command import firmtrail, new_project
 from tests.end_to_end.conftest import Serve
+from tests.end_to_end.doctors import doctors
 
 
 @pytest.fixture
@@ -47,11 +48,6 @@ def test_the_doctor_compares_published_checkpoints_with_the_logs(
     open_folder.mkdir()
     open_folder.chmod(0o777)
     assert doctors(database, "--artifacts", str(open_folder))["artifacts"]["verdict"] == "fail"
-
-
-def doctors(database: str, *options: str) -> dict[str, dict[str, str]]:
-    rows = firmtrail(database, "doctor", "--json", *options).json
-    return {row["check"]: row for row in rows}
 
 
 def test_writes_wait_for_a_clock_that_jumped_ahead_until_it_is_accepted(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.migrations_test import run_outside
+from tests.contract.migrations import run_outside
 from tests.databases import migrate_now, sqlite_template
 from tests.end_to_end.command import Done, in_process
 from tests.postgres_server import PostgresServer

@@ -3,15 +3,11 @@
 import asyncio
 import re
 import shutil
-import socket
 import subprocess
 import time
-import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
+from tests.end_to_end.monitoring import answers, free_port, until_ready
 from tests.end_to_end.site import P, new_site, post
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -115,31 +112,6 @@ def an_hour_of(before: str, after: str, begin_s: float) -> Iterator[str]:
                 value = first + (sample.value - first) * number / SAMPLES
                 yield f"{sample.name}{{{labels}{own}}} {value} {begin_s + EVERY_S * number}"
     yield "# EOF"
-
-
-def answers(url: str, query: str, at_s: float) -> list[Any]:
-    asked = urllib.parse.urlencode({"query": query, "time": at_s})
-    address = f"{url}/api/v1/query?{asked}"
-    with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310 (ours)
-        found: list[Any] = msgspec.json.decode(answer.read())["data"]["result"]
-        return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port: int = bound.getsockname()[1]
-        return port
-
-
-def until_ready(url: str) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{url}/-/ready", timeout=5).close()  # noqa: S310 (ours)
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("Prometheus did not start")
 
 
 @pytest.mark.slow

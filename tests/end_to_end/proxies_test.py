@@ -5,7 +5,6 @@ import io
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -22,12 +21,19 @@ from firmtrail import config
 from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import Server
+from tests.end_to_end.proxies import (
+    DEPLOY,
+    START_S,
+    certificate,
+    free_port,
+    haproxy,
+    nginx,
+    until_it_answers,
+)
 from tests.end_to_end.site import MODEL, P, Site, get, new_site, post
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 CLIENT = "127.0.0.9"
 LONG_POLL_S = 2
-START_S = 20
 
 SPOOFED = {
     "X-Forwarded-For": "6.6.6.6",
@@ -50,65 +56,6 @@ class Proxied:
     @property
     def device(self) -> str:
         return f"{self.url}{P}/devices/d1"
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
-
-
-def replaced(text: str, changes: dict[str, str]) -> str:
-    """Replaces each of these in the text, which must contain it."""
-    for old, new in changes.items():
-        assert old in text, f"{old} is not in the configuration"
-        text = text.replace(old, new)
-    return text
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    crt, key = folder / "fleet.crt", folder / "fleet.key"
-    curve = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
-    command = ["openssl", "req", "-x509", "-newkey", *curve, "-nodes", "-subj", "/CN=127.0.0.1"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(crt)], check=True)
-    (folder / "fleet.pem").write_bytes(crt.read_bytes() + key.read_bytes())
-    return crt, key
-
-
-def nginx(folder: Path, port: int, upstream: str) -> list[str]:
-    text = replaced(
-        (DEPLOY / "nginx.conf").read_text(),
-        {
-            "/run/nginx.pid": str(folder / "nginx.pid"),
-            "/var/log/nginx/error.log": str(folder / "error.log"),
-            "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
-            "127.0.0.1:8080": upstream,
-            "/etc/ssl/": f"{folder}/",
-            "access_log off;": " ".join(
-                f"{name}_temp_path {folder}/{name};"
-                for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-            )
-            + " access_log off;",
-        },
-    )
-    if os.geteuid() == 0:
-        text = f"user root;\n{text}"
-    (folder / "nginx.conf").write_text(text)
-    return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
-
-
-def haproxy(folder: Path, port: int, upstream: str) -> list[str]:
-    text = replaced(
-        (DEPLOY / "haproxy.cfg").read_text(),
-        {
-            "bind :443 ": f"bind 127.0.0.1:{port} ",
-            "127.0.0.1:8080": upstream,
-            "/etc/ssl/": f"{folder}/",
-        },
-    )
-    (folder / "haproxy.cfg").write_text(text)
-    return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
 
 
 @pytest.fixture(params=["nginx", "haproxy"])
@@ -137,17 +84,6 @@ async def proxied(
     finally:
         process.terminate()
         process.wait(10)
-
-
-async def until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the proxy runs"
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        await asyncio.sleep(0.05)
-    raise AssertionError("the proxy listens")
 
 
 async def test_the_client_is_known_and_can_not_pass_for_another(proxied: Proxied) -> None:

@@ -14,7 +14,7 @@ from aiohttp import ClientOSError, ClientSession, ServerDisconnectedError, TCPCo
 from tests.authority import Authority
 from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.proxies_test import (
+from tests.end_to_end.proxies import (
     certificate,
     free_port,
     haproxy,
@@ -23,7 +23,7 @@ from tests.end_to_end.proxies_test import (
     until_it_answers,
 )
 from tests.end_to_end.site import P, new_site
-from tests.service.certificates_test import rfc_9440
+from tests.service.certificates import rfc_9440
 
 DOCS = (Path(__file__).parents[2] / "docs" / "proxies.md").read_text()
 [VERIFY, OPTIONAL, PASS_ON] = [

@@ -18,7 +18,7 @@ from aiohttp import ClientSession
 
 from firmtrail.application import routes
 from firmtrail.http.callers import LocalAccess, PublicAccess
-from tests.contract.migrations_test import run_outside
+from tests.contract.migrations import run_outside
 from tests.databases import migrate_now
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.end_to_end.site import P, Site, new_site

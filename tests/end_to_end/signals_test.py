@@ -16,7 +16,7 @@ import pytest
 from tests.databases import migrate_now, sqlite_template
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import Server, children
-from tests.end_to_end.workers_test import wait_until
+from tests.end_to_end.waiting import wait_until
 from tests.postgres_server import PostgresServer
 
 OPENSSL = shutil.which("openssl") or "openssl"

@@ -18,7 +18,7 @@ from tests.databases import opened
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.site import P, Site, get, new_site, post
-from tests.end_to_end.wal_test import DEVICES, WAL_BYTES_MAX, running, size, write
+from tests.end_to_end.wal import DEVICES, WAL_BYTES_MAX, running, size, write
 from tests.fleet import report
 
 STALLED = 12

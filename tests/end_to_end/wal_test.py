@@ -2,28 +2,23 @@
 readers are."""
 
 import asyncio
-import random
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import ClientSession
 
-from firmtrail.database.sqlite_connection import WAL_BYTES_KEPT_MAX
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.site import P, Site, get, new_site, post
+from tests.end_to_end.site import P, Site, get, new_site
+from tests.end_to_end.wal import DEVICES, WAL_BYTES_MAX, running, size, write
 
-DEVICES = [f"d{number}" for number in range(500)]
 WRITERS = 3
 READERS = 3
-ARRAY_REPORTS = 300
 RESTARTS = 3
 RESTARTS_SECONDS_MAX = 90
-WAL_BYTES_MAX = 2 * WAL_BYTES_KEPT_MAX
-"""The size kept after a checkpoint, and what is written until no reader prevents a restart."""
 
 
 async def test_the_write_ahead_log_stays_small(serve: Serve, sqlite_url: str) -> None:
@@ -49,25 +44,11 @@ async def until_restarted(wal: Path, times: int) -> None:
             await asyncio.sleep(0.02)
 
 
-def size(wal: Path) -> int:
-    return wal.stat().st_size
-
-
 def restarts(wal: Path) -> int:
     """Returns how often the file was restarted: its checkpoint sequence number (SQLite, "WAL-mode
     File Format", 3)."""
     with wal.open("rb") as file:
         return int.from_bytes(file.read(16)[12:], "big")
-
-
-async def write(session: ClientSession, url: str, site: Site) -> None:
-    while True:
-        names = random.choices(DEVICES, k=ARRAY_REPORTS)
-        body = [
-            {**ledger.new_report(name, f"{random.getrandbits(64):016x}"), "device": name}
-            for name in names
-        ]
-        assert (await post(session, f"{url}{P}/reports", site.gateway, body)).status == 201
 
 
 async def read(session: ClientSession, url: str, site: Site) -> None:
@@ -86,13 +67,3 @@ async def slow_reader(url: str, site: Site) -> AsyncIterator[None]:
         head = f"GET {P}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {site.admin}\r\n\r\n"
         connection.sendall(head.encode())
         yield
-
-
-@asynccontextmanager
-async def running(*loads: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Runs loads until the block ends; a load that fails ends the block too."""
-    async with asyncio.TaskGroup() as tasks:
-        started = [tasks.create_task(load) for load in loads]
-        yield
-        for task in started:
-            task.cancel()

@@ -5,7 +5,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +14,10 @@ import pytest
 from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import Server, children
+from tests.end_to_end.waiting import wait_until
 from tests.postgres_server import PostgresServer
 
 WORKERS = 2
-SECONDS_MAX = 30
 
 
 @pytest.fixture
@@ -40,13 +40,6 @@ def stop(server: Server) -> None:
     if server.is_running:
         server.send(signal.SIGTERM)
         server.exit_code()
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS_MAX
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def read(url: str) -> str:

@@ -12,7 +12,7 @@ from firmtrail.access import projects
 from firmtrail.application import app
 from tests.databases import read
 from tests.people import add_member, new_access, recorded
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import P, Site
 
 PASSWORD = "correct horse"

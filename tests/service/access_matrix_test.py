@@ -11,8 +11,8 @@ from firmtrail.access.roles import PERMISSIONS, ROLES, Role
 from firmtrail.http.callers import DeviceAccess, GatewayAccess
 from tests.fleet import register
 from tests.people import add_member, add_secret
-from tests.service.routes_test import ROUTES as ROUTE_TABLE
-from tests.service.routes_test import path_of
+from tests.service.routes import ROUTES as ROUTE_TABLE
+from tests.service.routes import path_of
 from tests.service.site import D, P, Site
 
 REPORT = {"version": "1.4.0"}

@@ -14,7 +14,8 @@ from firmtrail.http.api.stream import EVENT_STREAM
 from firmtrail.http.callers import MemberAccess
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import Route
-from tests.service.routes_test import assert_is_problem, name_of, path_of
+from tests.service.access_records import records
+from tests.service.routes import assert_is_problem, name_of, path_of
 from tests.service.site import Answer, P, Site
 
 PROJECT = "/api/v1/projects/{project}"
@@ -35,13 +36,6 @@ TILES = [route for route in ROUTES if "/tile/" in route.path]
 def database_url(sqlite_url: str) -> str:
     """Uses one back end; tests/contract/reads_test.py covers the writes and reads of the other."""
     return sqlite_url
-
-
-async def records(site: Site, query: str = "") -> list[dict[str, Any]]:
-    answer = await site.get(f"{P}/access-record?limit=500{query}")
-    assert answer.status == 200
-    items: list[dict[str, Any]] = answer.json["items"]
-    return items
 
 
 class Ids(NamedTuple):

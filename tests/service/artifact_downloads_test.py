@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.service.artifacts_test import (
+from tests.service.artifacts import (
     BYTES,
     ETAG,
     FILE,

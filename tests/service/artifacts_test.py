@@ -16,35 +16,22 @@ from firmtrail.application import app
 from firmtrail.http import respond, uploads
 from firmtrail.http.callers import Caller
 from tests.people import recorded
-from tests.service.site import Answer, P, Site
-
-RELEASES = f"{P}/releases"
-FILE = f"{RELEASES}/m/1.0.0/artifacts/full.bin"
-BYTES = bytes(range(256)) * 40
-DIGEST = sha256(BYTES).hexdigest()
-ETAG = f'"{DIGEST}"'
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """Runs on one back end: tests/contract/releases_test.py checks the events on each."""
-    return sqlite_url
-
-
-@pytest.fixture(autouse=True)
-async def release(site: Site) -> None:
-    body = {"version": "1.0.0", "model": "m"}
-    assert (await site.call("POST", RELEASES, caller="operator", json=body)).status == 201
+from tests.service.artifacts import (
+    BYTES,
+    DIGEST,
+    ETAG,
+    FILE,
+    RELEASES,
+    database_url,  # noqa: F401 (a fixture)
+    put,
+    release,  # noqa: F401 (a fixture)
+)
+from tests.service.site import Answer, Site
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "artifacts"
-
-
-async def put(site: Site, data: bytes = BYTES, path: str = FILE, **headers: str) -> Answer:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await site.call("PUT", path, caller="operator", data=data, headers=named)
 
 
 async def put_chunks(site: Site, *chunks: bytes, pause_s: float = 0) -> Answer:

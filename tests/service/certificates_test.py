@@ -18,17 +18,14 @@ from firmtrail.http.callers import DeviceAccess, GatewayAccess, MemberAccess
 from firmtrail.http.clients import Clients
 from tests.authority import Authority
 from tests.fleet import register
-from tests.service.routes_test import NAMES, ROUTES, path_of
+from tests.service.certificates import rfc_9440
+from tests.service.routes import NAMES, ROUTES, path_of
 from tests.service.site import Answer, D, P, Site
 
 HEADER = "X-Device-Certificate"
 AUTHORITY = Authority()
 PATTERN = "O=acme,CN={device}"
 REPORT = {"version": "1.4.0"}
-
-
-def rfc_9440(certificate: x509.Certificate) -> str:
-    return f":{b64encode(certificate.public_bytes(Encoding.DER)).decode()}:"
 
 
 def of_nginx(certificate: x509.Certificate) -> str:

@@ -9,7 +9,7 @@ from firmtrail.http.clients import Clients
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import Gate, bounds
 from firmtrail.http.metrics import Metrics
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import Address, Answer
 
 HOST = b"Host: x\r\n"

@@ -11,9 +11,9 @@ from firmtrail.access.roles import PERMISSIONS, Role
 from firmtrail.application.routes import PAGES
 from firmtrail.http.callers import PageAccess, Permission
 from firmtrail.http.route import Route
-from tests.service.console_rollouts_test import fail
+from tests.service.console_rollouts import fail
 from tests.service.forms import CONSOLE
-from tests.service.plans_test import set_up
+from tests.service.plans import set_up
 from tests.service.receiver import Receiver, add
 from tests.service.site import Site
 from tests.service.steered import post, roll_out

@@ -21,7 +21,7 @@ from firmtrail.events.steering import (
     Window,
 )
 from tests.fleet import NOON_MS
-from tests.service.access_record_test import records
+from tests.service.access_records import records
 from tests.service.site import P, Site
 from tests.service.steered import post
 

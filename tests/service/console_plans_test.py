@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.service.forms import CONSOLE, FormFields, hidden_fields, read_page, send
-from tests.service.plans_test import in_seconds, set_up, shown
+from tests.service.plans import in_seconds, set_up, shown
 from tests.service.site import P, Site
 from tests.service.steered import post, roll_out
 

@@ -7,6 +7,7 @@ import pytest
 
 from firmtrail.console.pages import recalls, rollout_counts, rollouts
 from firmtrail.events.times import time_text
+from tests.service.console_rollouts import fail
 from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import post, roll_out
@@ -14,12 +15,6 @@ from tests.service.steered import post, roll_out
 
 def text_of(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
-
-
-async def fail(site: Site, path: str = D, detail: str = "no space left") -> None:
-    await site.get(f"{path}/update", "gateway")
-    body = {"version": "1.1.0", "status": "failed", "detail": detail}
-    assert (await site.report(body, caller="operator", path=path)).status == 201
 
 
 async def test_a_page_without_rollouts_says_how_to_start_one(fleet: Site) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from tests.service.forms import CONSOLE, FormFields, confirm, hidden_fields, read_page, send
 from tests.service.receiver import Receiver, add
 from tests.service.site import P, Site
-from tests.service.webhooks_test import deliveries, report, shown
+from tests.service.webhooks import deliveries, report, shown
 
 PAGE = "/settings/webhooks"
 

@@ -5,27 +5,13 @@ from typing import Any
 
 import msgspec
 
-from firmtrail.commands.continue_log import continue_log
 from firmtrail.eventstore import log
 from tests.publishing import ACME, opened
+from tests.service.continued import go_on
 from tests.service.site import D, P, Site
 
 FIRST = {"version": "1.0.0", "report_id": "a", "detail": "the first"}
 SECOND = {"version": "1.1.0", "report_id": "b"}
-
-
-async def go_on(site: Site) -> tuple[int, str]:
-    """Continues in a new log; returns the old one's size and its last checkpoint."""
-    publisher = site.services.publisher
-    assert publisher is not None
-    await publisher.following.round()
-    last = await publisher.served.newest_known(ACME)
-    assert last is not None
-    done = await continue_log(
-        site.services.db, site.log_id, checkpoint=last.note, above=0, actor="system"
-    )
-    await publisher.following.round()
-    return done.size, last.note
 
 
 async def test_views_texts_and_roles_are_those_of_both_logs(site: Site) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.replay import differences
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import D, P, Site
 from tests.service.steered import post
 

@@ -14,7 +14,7 @@ from firmtrail.application.routes import PAGES, served
 from firmtrail.http.callers import LocalAccess, PageAccess, PublicAccess
 from firmtrail.http.route import Route
 from firmtrail.http.sessions import COOKIE
-from tests.service.routes_test import name_of, path_of
+from tests.service.routes import name_of, path_of
 from tests.service.site import Answer, Site
 
 UNSAFE = [

@@ -10,7 +10,7 @@ from firmtrail.application import app
 from firmtrail.http import lists
 from firmtrail.http.callers import LocalAccess
 from tests.databases import read
-from tests.service.routes_test import ROUTES, assert_is_problem, path_of
+from tests.service.routes import ROUTES, assert_is_problem, path_of
 from tests.service.site import D, P, Site
 
 LISTS = [route for route in ROUTES if route.is_list and not isinstance(route.access, LocalAccess)]

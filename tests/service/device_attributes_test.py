@@ -11,7 +11,7 @@ from firmtrail.rules.attributes import ATTRIBUTES_MAX
 from firmtrail.rules.report import ReportCommand
 from tests.databases import read
 from tests.people import recorded
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import D2, Answer, D, P, Site
 from tests.service.steered import roll_out
 

@@ -1,7 +1,6 @@
 """Checks artifacts for clients of any protocol: further digests, and URLs without a credential."""
 
 import asyncio
-from hashlib import md5, sha1, sha256
 from typing import Any
 
 import pytest
@@ -10,22 +9,11 @@ from aiohttp import ClientConnectionError
 from firmtrail.database.database import Unavailable
 from firmtrail.events.fleet import ArtifactAdded
 from firmtrail.http import download_urls, downloads
-from tests.core.mender_file_test import artifact
+from tests.core.mender_files import artifact
 from tests.fleet import record_events
+from tests.service.downloads import BYTES, MD5, SHA1, SHA256, pin, put
 from tests.service.site import Answer, D, P, Site
 from tests.service.steered import post
-
-BYTES = bytes(range(256)) * 40
-SHA256, SHA1, MD5 = (of(BYTES).hexdigest() for of in (sha256, sha1, md5))
-
-
-async def put(site: Site, data: bytes = BYTES, name: str = "full.bin") -> Answer:
-    path = f"{P}/releases/m/1.1.0/artifacts/{name}"
-    return await site.call("PUT", path, caller="operator", data=data)
-
-
-async def pin(site: Site, version: str | None = "1.1.0") -> None:
-    assert (await site.call("PATCH", D, caller="operator", json={"pinned": version})).status == 200
 
 
 async def check_in(site: Site, **headers: str) -> Answer:

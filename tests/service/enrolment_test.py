@@ -11,29 +11,11 @@ from firmtrail.access.hashing import TooManyAttempts
 from firmtrail.access.registrations import RegistrationLimits
 from firmtrail.commands import enrolment
 from firmtrail.commands.enrolment import Joiner
-from tests.service.site import Answer, D, P, Site
+from tests.service.enrolling import issue, let_join, set_enrolment
+from tests.service.site import D, P, Site
 
 NEW = f"{P}/devices/new"
 REPORT = {"version": "1.0.0"}
-
-
-async def issue(site: Site, caller: str = "operator", **terms: Any) -> Answer:
-    body = {"project": "acme", "role": "gateway", "registers": True, **terms}
-    return await site.call("POST", "/api/v1/tokens", caller=caller, json=body)
-
-
-async def let_join(site: Site, **terms: Any) -> str:
-    """Issues a token that registers devices, as the caller "join"; returns its id."""
-    answer = await issue(site, **terms)
-    assert answer.status == 201, answer.body
-    site.credentials["join"] = answer.json["token"]
-    return str(answer.json["id"])
-
-
-async def set_enrolment(site: Site, value: str) -> None:
-    assert (await site.call("PATCH", P, caller="admin", json={"enrolment": value})).json[
-        "enrolment"
-    ] == value
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, read, write
 from tests.fleet import receipts, register, report
 from tests.people import recorded
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import D, P, Site
 
 TEXT = "flash failed, call Ann on 0151 2345 " + "x" * 3_000

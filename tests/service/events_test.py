@@ -19,7 +19,7 @@ from firmtrail.eventstore import log, replay
 from firmtrail.http import respond
 from firmtrail.http.callers import Caller
 from tests.databases import new_log, write
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import P, Site
 
 COMMITS = 40

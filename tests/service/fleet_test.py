@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import Answer, D, P, Site
 
 FUTURE = "2999-01-01T00:00:00.000Z"

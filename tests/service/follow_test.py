@@ -21,7 +21,7 @@ from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, write
 from tests.fleet import receipts, register, report
 from tests.people import new_access
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import Answer, P, Site
 
 SOON_S = 20

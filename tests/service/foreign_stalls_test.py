@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.service.enrolment_test import let_join
+from tests.service.enrolling import let_join
 from tests.service.mender_device import AUTH, DEPLOYMENTS, INVENTORY, MenderDevice, public
 from tests.service.site import P, Site
-from tests.service.stalls_test import Stalls, array, bound_s, send, without_collections
+from tests.service.stalls import Stalls, array, bound_s, send, without_collections
 
 DDI = "/acme/controller/v1/d1"
 FEEDBACK, CANCELLED = f"{DDI}/deploymentBase/1/feedback", f"{DDI}/cancelAction/1/feedback"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.service.ddi import Ddi, size
-from tests.service.enrolment_test import let_join, set_enrolment
+from tests.service.enrolling import let_join, set_enrolment
 from tests.service.site import D, P
 from tests.service.steered import post, roll_out
 

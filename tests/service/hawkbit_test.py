@@ -5,7 +5,7 @@ from hashlib import md5, sha1, sha256
 import pytest
 
 from firmtrail.rules.action import GIVEN_UP_MS
-from tests.service.continued_test import go_on
+from tests.service.continued import go_on
 from tests.service.ddi import Ddi, add_artifact, events, reports, size
 from tests.service.site import D, P
 from tests.service.steered import post, roll_out

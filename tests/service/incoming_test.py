@@ -7,7 +7,7 @@ import pytest
 
 from firmtrail.http import incoming
 from firmtrail.http.callers import LocalAccess, PublicAccess
-from tests.service.routes_test import ROUTES, assert_is_problem, name_of, needs_a_key, path_of
+from tests.service.routes import ROUTES, assert_is_problem, name_of, needs_a_key, path_of
 from tests.service.site import Address, Answer, D, P, Site
 
 REPORT = b'{"version": "1.0.0"}'

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.people import recorded
-from tests.service.download_urls_test import BYTES, MD5, SHA1, SHA256, pin, put
+from tests.service.downloads import BYTES, MD5, SHA1, SHA256, pin, put
 from tests.service.site import Answer, D, P, Site
 
 LATEST = "/api/v0/releases/latest"

@@ -5,8 +5,8 @@ from base64 import b64encode
 
 import pytest
 
+from tests.service.mender import ONE, device, joined, offered
 from tests.service.mender_device import DEPLOYMENTS, INVENTORY, MenderDevice
-from tests.service.mender_test import ONE, device, joined, offered
 from tests.service.site import P, Site
 from tests.service.steered import roll_out
 

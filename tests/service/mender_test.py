@@ -1,15 +1,14 @@
 """A device that speaks Mender's API joins, is offered deployments, and reports them, as the rules
 of every device say."""
 
-from typing import Any
-
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from limits import RateLimitItemPerMinute
 
 from firmtrail.access import hashing
-from tests.service.enrolment_test import let_join, set_enrolment
+from tests.service.enrolling import set_enrolment
+from tests.service.mender import BYTES, ONE, device, joined, offered
 from tests.service.mender_device import (
     AUTH,
     DEPLOYMENTS,
@@ -23,38 +22,13 @@ from tests.service.mender_device import (
 from tests.service.site import P, Site
 from tests.service.steered import post, roll_out
 
-ONE = f"{P}/devices/one"
-BYTES = b"bytes of an image" * 100
-
-
-@pytest.fixture
-async def device(fleet: Site) -> MenderDevice:
-    """Returns a device of model m that joins through a token, and releases with artifacts."""
-    await let_join(fleet, model="m")
-    for version in ("1.0.0", "1.1.0", "1.2.0"):
-        path = f"{P}/releases/m/{version}/artifacts/image.mender"
-        data = BYTES + version.encode()
-        assert (await fleet.call("PUT", path, caller="operator", data=data)).status == 201
-    return MenderDevice(fleet, fleet.credentials["join"])
-
-
-async def joined(device: MenderDevice) -> MenderDevice:
-    answer = await device.authenticate()
-    assert answer.status == 200, answer.body
-    return device
+__all__ = ["device"]
 
 
 async def register(site: Site, name: str) -> None:
     body = {"device": name, "model": "m"}
     answer = await site.call("POST", f"{P}/devices", caller="operator", json=body)
     assert answer.status == 201, answer.body
-
-
-async def offered(device: MenderDevice) -> dict[str, Any]:
-    answer = await device.next()
-    assert answer.status == 200, answer.body
-    deployment: dict[str, Any] = answer.json
-    return deployment
 
 
 async def reports(site: Site) -> list[str]:

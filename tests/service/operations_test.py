@@ -12,8 +12,8 @@ from firmtrail.http.api import operations
 from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.repeats import Repeats
-from tests.contract.migrations_test import run_outside
-from tests.service.routes_test import assert_is_problem
+from tests.contract.migrations import run_outside
+from tests.service.routes import assert_is_problem
 from tests.service.site import D, Site
 
 

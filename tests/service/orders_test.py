@@ -9,7 +9,7 @@ import msgspec
 from firmtrail.commands import releases
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.release import ReleaseKey
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import D2, Answer, P, Site
 from tests.service.steered import post, roll_out
 

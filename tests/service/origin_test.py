@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 from firmtrail.application import app
 from firmtrail.http.callers import LocalAccess
 from firmtrail.http.connection import HttpRunner
-from tests.service.routes_test import ROUTES, assert_is_problem, path_of
+from tests.service.routes import ROUTES, assert_is_problem, path_of
 from tests.service.site import P, Site
 
 FOREIGN = [

@@ -6,7 +6,7 @@ import pytest
 
 from firmtrail.events.steering import UpdateOffered
 from tests.people import recorded
-from tests.service.download_urls_test import BYTES, SHA256, pin, put
+from tests.service.downloads import BYTES, SHA256, pin, put
 from tests.service.site import D2, Answer, D, P, Site
 from tests.service.steered import post
 

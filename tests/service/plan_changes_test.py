@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.plans_test import check_in, events_of, in_seconds, set_up, shown
+from tests.service.plans import check_in, events_of, in_seconds, set_up, shown
 from tests.service.site import Answer, P, Site
 from tests.service.steered import post, roll_out
 

@@ -6,37 +6,13 @@ from typing import Any
 
 import pytest
 
-from firmtrail.events.times import time_ms, time_text
-from tests.service.site import Answer, D, P, Site
+from firmtrail.events.times import time_ms
+from tests.service.plans import check_in, closed_window, events_of, in_seconds, set_up, shown
+from tests.service.site import D, P, Site
 from tests.service.steered import post, roll_out
 
 ALL_BUT_ONE = 99.99
 """A percentage that reaches the devices of a test, unless one of them is in the last bucket."""
-
-
-async def check_in(site: Site) -> Any:
-    return (await site.get(f"{D}/update", "device")).json
-
-
-async def shown(site: Site, rollout: str, query: str = "") -> Any:
-    answer = await site.get(f"{P}/rollouts/{rollout}{query}")
-    assert answer.status == 200, answer.body
-    return answer.json
-
-
-async def events_of(site: Site, kind: str) -> list[Any]:
-    found = await site.get(f"{P}/events?type={kind}", "auditor")
-    return found.body.splitlines()
-
-
-def in_seconds(seconds: float) -> str:
-    return time_text(int((datetime.now(UTC) + timedelta(seconds=seconds)).timestamp() * 1000))
-
-
-async def set_up(site: Site, **settings: Any) -> Answer:
-    answer = await site.call("PATCH", P, caller="admin", json=settings)
-    assert answer.status == 200, answer.body
-    return answer
 
 
 async def test_a_phase_begins_when_its_time_has_come_without_an_event(fleet: Site) -> None:
@@ -133,11 +109,6 @@ async def test_a_scheduled_rollout_lets_an_older_one_continue(fleet: Site) -> No
     await roll_out(fleet, start_at=in_seconds(3600))
     answer = await check_in(fleet)
     assert (answer["rollout"], answer["version"]) == (older, "1.1.0")
-
-
-def closed_window() -> dict[str, Any]:
-    opening = datetime.now(UTC) + timedelta(hours=12)
-    return {"cron": f"{opening.minute} {opening.hour} * * *", "duration_s": 60, "timezone": "UTC"}
 
 
 OPEN = {"cron": "* * * * *", "duration_s": 120}

@@ -17,7 +17,7 @@ from firmtrail.protocols import ROUTES
 from tests.fleet import register
 from tests.people import add_member, add_secret, issue_token
 from tests.service.mender_device import MenderDevice
-from tests.service.routes_test import needs_a_key, path_of
+from tests.service.routes import needs_a_key, path_of
 from tests.service.site import Answer, P, Site
 
 type Form = Callable[[str], Mapping[str, str]]

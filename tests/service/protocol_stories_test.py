@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.people import add_secret
-from tests.service.plans_test import closed_window, in_seconds
+from tests.service.plans import closed_window, in_seconds
 from tests.service.protocol_tellers import OTHERS, Protocol, Step, Teller, Visitor
 from tests.service.site import P, Site
 

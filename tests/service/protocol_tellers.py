@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.service.enrolment_test import let_join
+from tests.service.enrolling import let_join
 from tests.service.mender_device import DEPLOYMENTS, MenderDevice
 from tests.service.site import Answer, P, Site
 

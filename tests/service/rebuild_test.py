@@ -19,7 +19,7 @@ from tests.databases import read, write
 from tests.fleet import NOON_MS, received, register, report
 from tests.people import new_access
 from tests.replay import differences
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import D, P, Site
 
 DONE_S_MAX = 10

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import D, P, Site
 
 JSON = {"Content-Type": "application/json"}

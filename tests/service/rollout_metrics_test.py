@@ -16,7 +16,7 @@ from firmtrail.http.rollout_metrics import RolloutCounts, RolloutTotals, settled
 from firmtrail.projections.controls import Controls
 from firmtrail.rules import phases, rollout
 from firmtrail.rules.control import Control
-from tests.contract.migrations_test import run_outside
+from tests.contract.migrations import run_outside
 from tests.service.site import Site
 from tests.service.steered import post, roll_out
 

@@ -10,7 +10,7 @@ from firmtrail.commands import demo as commands
 from firmtrail.eventstore import log
 from tests.databases import read
 from tests.people import add_member, add_project, recorded
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import Answer, Site
 
 READ = "/get_firmware_updates_by_device_id?email=diegosalcovsky@gmail.com&device_id=1&secret=ABC"

@@ -6,24 +6,22 @@ five times as long as some work takes that takes 10 ms on a common one.
 """
 
 import asyncio
-import gc
-import gzip
-import http.client
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import msgspec
 import pytest
 
 from tests.service.site import D, P, Site
+from tests.service.stalls import (
+    STALL_S_MAX,
+    Stalls,
+    array,
+    bound_s,
+    known_work_s,
+    send,
+    without_collections,
+)
 
-STALL_S_MAX = 0.05
 REPORTS, SKIPPING, DEVICES = f"{D}/reports", f"{D}/reports?faulty=skip", f"{P}/devices"
-
-
-def array(item: bytes, count: int) -> bytes:
-    return b"[" + b",".join([item] * count) + b"]"
 
 
 def members(count: int) -> bytes:
@@ -116,51 +114,9 @@ BODIES = {  # a name -> the path, the body, and the status of the answer
 }
 
 
-@contextmanager
-def without_collections() -> Iterator[None]:
-    """Turns garbage collection off: it would take long on the heap of the tests."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def known_work_s() -> float:
-    """Measures some work on this machine that takes 10 ms on a common one."""
-    began = time.thread_time()
-    sum(n * n for n in range(250_000))
-    return time.thread_time() - began
-
-
-class Stalls:
-    """Measures the longest time for which the event loop is occupied without a break."""
-
-    longest_s = 0.0
-
-    async def look(self) -> None:
-        while True:
-            began = time.thread_time()
-            await asyncio.sleep(0)
-            self.longest_s = max(self.longest_s, time.thread_time() - began)
-
-
 def post(site: Site, path: str, body: bytes) -> int:
     authorization = f"Bearer {site.credentials['operator']}"
     return send(site, "POST", path, body, {"Authorization": authorization})
-
-
-def send(site: Site, method: str, path: str, body: bytes, headers: dict[str, str]) -> int:
-    """Sends from a separate thread, so that the client does not occupy the loop."""
-    sent = {"Content-Type": "application/json", "Content-Encoding": "gzip", **headers}
-    assert site.client.port is not None
-    connection = http.client.HTTPConnection(site.client.host, site.client.port, timeout=120)
-    connection.request(method, path, gzip.compress(body, 1), sent)
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
-    return answer.status
 
 
 @pytest.fixture
@@ -168,10 +124,6 @@ async def warm(site: Site) -> Site:
     for path in (REPORTS, DEVICES, f"{P}/reports"):
         await asyncio.to_thread(post, site, path, b"[]")
     return site
-
-
-def bound_s() -> float:
-    return max(STALL_S_MAX, 5 * max(known_work_s() for _ in range(5)))
 
 
 async def test_no_body_occupies_the_event_loop(warm: Site) -> None:

@@ -13,7 +13,7 @@ from firmtrail.http import rollout_states
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import D2, Answer, D, P, Site
 from tests.service.steered import post, roll_out
 

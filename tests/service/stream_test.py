@@ -17,7 +17,7 @@ from firmtrail.http.callers import PUBLIC
 from firmtrail.http.clients import CLIENTS
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.route import Handler, Route
-from tests.service.routes_test import assert_is_problem
+from tests.service.routes import assert_is_problem
 from tests.service.site import Answer, Site
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from firmtrail.http import faults
 from firmtrail.http.scalars import AsOf, Time
-from tests.service.routes_test import IN_PROJECT, ROUTES, assert_is_problem, name_of, path_of
+from tests.service.routes import IN_PROJECT, ROUTES, assert_is_problem, name_of, path_of
 from tests.service.site import D, P, Site
 
 OUTSIDE = ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+00:01", "0000-01-01T00:00:00Z"]

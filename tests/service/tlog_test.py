@@ -8,7 +8,7 @@ import pytest
 from firmtrail.eventstore import proofs, tiles
 from firmtrail.eventstore.proofs import TreeHead
 from firmtrail.eventstore.tiles import Tile
-from tests.contract.log_test import append
+from tests.contract.appended import append
 from tests.databases import new_log
 from tests.fleet import register
 from tests.reference import Reference

@@ -13,7 +13,7 @@ from firmtrail.webhooks.sender import retry_after_s
 from tests.service.receiver import Receiver, add
 from tests.service.site import P, Site
 from tests.service.steered import post
-from tests.service.webhooks_test import deliveries, report, shown
+from tests.service.webhooks import deliveries, report, shown
 
 
 async def test_a_receiver_that_asks_for_time_gets_it(site: Site, receiver: Receiver) -> None:

@@ -15,18 +15,7 @@ from firmtrail.webhooks.stored import WebhookProgress
 from tests.service.receiver import Receiver, add
 from tests.service.site import P, Site
 from tests.service.steered import post
-
-
-async def shown(site: Site, webhook: Any, path: str = "") -> Any:
-    answer = await site.get(f"{P}/webhooks/{webhook['id']}{path}")
-    assert answer.status == 200, answer.body
-    return answer.json
-
-
-async def report(site: Site, version: str, device: str = "d1") -> int:
-    path = f"{P}/devices/{device}"
-    answer = await site.report({"version": version}, caller="operator", path=path)
-    return int(answer.json["position"])
+from tests.service.webhooks import deliveries, report, shown
 
 
 async def test_events_come_as_logged_in_order_and_signed(site: Site, receiver: Receiver) -> None:
@@ -50,13 +39,6 @@ async def test_events_come_as_logged_in_order_and_signed(site: Site, receiver: R
 def log_entry(log_id: int, position: int) -> Any:
     text = "SELECT entry FROM events WHERE log_id = $1 AND position = $2 LIMIT 1"
     return Statement(text, (log_id, position))
-
-
-async def deliveries(site: Site, webhook: Any, count: int) -> list[Any]:
-    async with asyncio.timeout(10):
-        while len(found := (await shown(site, webhook, "/deliveries"))["items"]) < count:
-            await asyncio.sleep(0.02)
-    return list(found)
 
 
 async def test_the_secret_is_in_one_answer_only(site: Site, receiver: Receiver) -> None:

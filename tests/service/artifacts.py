@@ -1,0 +1,30 @@
+"""Uploads artifacts for tests."""
+
+from hashlib import sha256
+
+import pytest
+
+from tests.service.site import Answer, P, Site
+
+RELEASES = f"{P}/releases"
+FILE = f"{RELEASES}/m/1.0.0/artifacts/full.bin"
+BYTES = bytes(range(256)) * 40
+DIGEST = sha256(BYTES).hexdigest()
+ETAG = f'"{DIGEST}"'
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """Runs on one back end: tests/contract/releases_test.py checks the events on each."""
+    return sqlite_url
+
+
+@pytest.fixture(autouse=True)
+async def release(site: Site) -> None:
+    body = {"version": "1.0.0", "model": "m"}
+    assert (await site.call("POST", RELEASES, caller="operator", json=body)).status == 201
+
+
+async def put(site: Site, data: bytes = BYTES, path: str = FILE, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await site.call("PUT", path, caller="operator", data=data, headers=named)
