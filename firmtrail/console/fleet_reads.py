@@ -17,7 +17,13 @@ from firmtrail.http.attention import COUNTED_MAX, Note
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.rollouts import Shown, shown, under_way
-from firmtrail.projections import device_current, device_offers, fleet_versions, rollouts
+from firmtrail.projections import (
+    device_current,
+    device_offers,
+    device_pages,
+    fleet_versions,
+    rollouts,
+)
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.rollouts import RolloutTexts
@@ -115,7 +121,7 @@ async def _shares_now(call: AnyCall, now: ConsistentRead, found: Shares) -> Shar
     silent = None
     if found.devices <= SCANNED_MAX:
         which = Filter(silent_since_ms=now_ms - device_current.SILENT_MS)
-        silent = await device_current.count(db, head, which)
+        silent = await device_pages.count(db, head, which)
     return found._replace(
         on_their_way=await device_offers.count_waiting(db, call.log_id),
         failing=await device_current.count_failing(db, call.log_id, devices_max=COUNTED_MAX),

@@ -102,6 +102,8 @@ def run[R](function: Callable[..., R], connection: sqlite3.Connection, args: Seq
         raise
 
 
+_INDEXED_BY = re.compile(r"/\*(INDEXED BY \w+)\*/")
+
 _TAKEN_POSITION = re.compile(rf"^UNIQUE constraint failed: ({'|'.join(APPENDED)})\.")
 
 
@@ -215,8 +217,11 @@ _decode_rows = msgspec.json.Decoder(list[Row]).decode
 
 @functools.lru_cache(maxsize=1024)
 def _translate(text: str, bound_before: int = 0) -> str:
-    """Turns `$1` into `?1`, or into a higher number after values that are bound before it."""
-    return re.sub(r"\$(\d+)", lambda found: f"?{bound_before + int(found[1])}", text)
+    """Turns `$1` into `?1`, or into a higher number after values that are bound before it; and
+    `/*INDEXED BY name*/` into an order to the planner, which without statistics takes the primary
+    key for a partial index of the same columns. PostgreSQL reads a comment there."""
+    ordered = _INDEXED_BY.sub(r"\1", text)
+    return re.sub(r"\$(\d+)", lambda found: f"?{bound_before + int(found[1])}", ordered)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead
 from firmtrail.http.errors import invalid_parameter
 from firmtrail.http.scalars import AttributePair, DevicePrefix, Name, Seconds, VersionText
-from firmtrail.projections import device_current, outdated
+from firmtrail.projections import device_pages, fleet_versions, outdated
 from firmtrail.projections.device_current import CurrentDevice, Filter
 from firmtrail.projections.outdated import Outdated
 from firmtrail.rules import attributes
@@ -30,6 +30,10 @@ class DeviceFilters(msgspec.Struct, frozen=True, kw_only=True):
 
 _OF_THE_PRESENT = ("silent_for", "pending", "attribute")
 """The filters by facts that have no past."""
+
+
+_OF_CELLS = {"model", "version", "outdated"}
+"""The filters by facts that devices of one model and version share."""
 
 
 async def filter_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> Filter:
@@ -65,17 +69,49 @@ async def page_now(
     may follow."""
     which = await filter_now(call, now, filters)
     head = (call.log_id, call.project)
-    _, found = await device_current.page(now.reader, head, which, after=after, limit=limit + 1)
+    found = await device_pages.page(now.reader, head, which, after=after, limit=limit)
     kept = [
-        each for each in found[:limit] if which.outdated is None or which.outdated.finds(each.state)
+        each for each in found.devices if which.outdated is None or which.outdated.finds(each.state)
     ]
-    return kept, found[limit - 1].state.device if len(found) > limit else None
+    return kept, found.last
 
 
 async def count_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int:
-    """Returns how many devices the filters match."""
+    """Returns how many devices the filters match. If these are about models and versions alone, a
+    view has the counts; else the devices are counted."""
+    if not set_names(filters) - _OF_CELLS:
+        return await _count_of_cells(call, now, filters)
     which = await filter_now(call, now, filters)
-    return await device_current.count(now.reader, (call.log_id, call.project), which)
+    return await device_pages.count(now.reader, (call.log_id, call.project), which)
+
+
+async def count_some(
+    call: AnyCall, now: ConsistentRead, filters: DeviceFilters
+) -> tuple[int, bool]:
+    """Returns how many of the devices that a bounded look finds match, and whether these are
+    all."""
+    if not set_names(filters) - _OF_CELLS:
+        return await _count_of_cells(call, now, filters), True
+    which = await filter_now(call, now, filters)
+    return await device_pages.count_some(now.reader, (call.log_id, call.project), which)
+
+
+def set_names(filters: DeviceFilters) -> set[str]:
+    """Returns the names of the filters that are set."""
+    names = DeviceFilters.__struct_fields__
+    return {name for name in names if getattr(filters, name) not in {None, ()}}
+
+
+async def _count_of_cells(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int:
+    current = now.control.current
+    _, counts = await fleet_versions.counts(now.reader, call.log_id)
+    return sum(
+        each.devices
+        for each in counts
+        if filters.model in {None, each.model}
+        and filters.version in {None, each.version}
+        and (filters.outdated is None or Outdated(filters.outdated, current).finds(each))
+    )
 
 
 def _filter(call: AnyCall, filters: DeviceFilters) -> Filter:

@@ -15,7 +15,7 @@ import msgspec
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import Permission
 from firmtrail.http.decisions import ConsistentRead, consistent_read
-from firmtrail.projections import device_current, fleet_past, fleet_versions
+from firmtrail.projections import device_pages, fleet_past, fleet_versions
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.fleet_past import Past
 from firmtrail.rules import release, version
@@ -97,8 +97,8 @@ async def _devices(search: _Search, text: str) -> list[Match]:
 async def _devices_now(search: _Search, text: str, limit: int = MATCHES_MAX) -> list[DeviceState]:
     head = (search.call.log_id, search.call.project)
     which = Filter(prefix=text, decommissioned=None)
-    _, found = await device_current.page(search.now.reader, head, which, after="", limit=limit)
-    return [each.state for each in found]
+    found = await device_pages.page(search.now.reader, head, which, after="", limit=limit)
+    return [each.state for each in found.devices]
 
 
 async def _devices_then(search: _Search, text: str) -> list[DeviceState]:

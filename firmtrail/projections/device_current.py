@@ -1,8 +1,7 @@
 """Keeps the view of the current state of each device: the state that the rules fold, one row a
 device."""
 
-from collections.abc import Iterable, Sequence
-from itertools import batched
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -87,34 +86,11 @@ LEFT JOIN device_current AS device
 LEFT JOIN device_seen AS seen
     ON seen.project = log_heads.project AND seen.device = given.device"""
 
-_LIST = f"""\
-SELECT log_heads.size, found.*
-FROM log_heads
-LEFT JOIN (
-    SELECT coalesce(seen.seen_at_ms, 0) AS seen_at_ms, {STATE}
-    FROM {{devices}}
-    LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
-    WHERE device.log_id = $1
-        AND device.generation = {generation_of(NAME)}
-        AND {{conditions}}
-    ORDER BY {{place}}
-    LIMIT {{limit}}) AS found ON TRUE
-WHERE log_heads.log_id = $1
-ORDER BY found.device"""
-
-_COUNT = f"""\
-SELECT count(*)
-FROM {{devices}}
-LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
-WHERE device.log_id = $1
-    AND device.generation = {generation_of(NAME)}
-    AND {{conditions}}"""
-
 _COUNT_FAILING = f"""\
 SELECT count(*)
 FROM (
     SELECT 1
-    FROM device_current
+    FROM device_current /*INDEXED BY device_current_failing*/
     WHERE log_id = $1
         AND generation = {generation_of(NAME)}
         AND {IS_FAILING}
@@ -135,25 +111,27 @@ _COUNT_PENDING = f"""\
 SELECT count(*)
 FROM (
     SELECT 1
-    FROM device_current
+    FROM device_current /*INDEXED BY device_current_waiting*/
     WHERE log_id = $1
         AND generation = {generation_of(NAME)}
         AND (pending = 1 OR offered_key IS NOT NULL)
     LIMIT $2) AS found"""
 
 
-_ALL = "device_current AS device"
-
-_SAYING = "attribute_pairs AS said CROSS JOIN device_current AS device"
-"""Reads the devices that say something of themselves, in the order of their ids."""
-
-_SAYS = "said.project = $2 AND said.pair = $n AND device.device = said.device"
-
-_SAYS_TOO = """\
+_SAYS = """\
 EXISTS (
         SELECT 1
         FROM attribute_pairs AS also
         WHERE also.project = $2 AND also.pair = $n AND also.device = device.device)"""
+
+_RECALLED = f"""\
+(device.version = $version OR EXISTS (
+        SELECT 1
+        FROM device_offers AS offer
+        WHERE offer.log_id = $1
+            AND offer.generation = {generation_of("device_offers")}
+            AND offer.source = $source
+            AND offer.device = device.device))"""
 
 
 class CurrentDevice(NamedTuple):
@@ -180,6 +158,11 @@ class Filter(NamedTuple):
     """Only devices that wait to be accepted or have a key that does, or only others."""
     pairs: tuple[str, ...] = ()
     """Only devices with the attributes that these digests stand for."""
+    recall: tuple[str, str] | None = None
+    """(version, rollback): only devices that run this version, or that this rollback offered
+    another one."""
+    offered_by: str | None = None
+    """Only devices to which this rollout has offered something."""
     outdated: Outdated | None = None
     """The SQL excludes the devices that it can; the caller checks each row again with it."""
 
@@ -226,36 +209,6 @@ def size_and_device(rows: Sequence[Row]) -> tuple[int, CurrentDevice | None]:
     return size, current_device(row) if row[1] is not None else None
 
 
-async def page(
-    db: Reader, head: tuple[int, str], which: Filter, *, after: str, limit: int
-) -> tuple[int, list[CurrentDevice]]:
-    """Returns the log's size and the next devices after `after`, by id. `head` is (log_id,
-    project)."""
-    conditions, args = _conditions(which, [*head, after])
-    args.append(limit)
-    place = "said.device" if which.pairs else "device.device"
-    text = _LIST.format(
-        devices=_SAYING if which.pairs else _ALL,
-        conditions=" AND ".join([f"{place} > $3", *conditions]),
-        place=place,
-        limit=f"${len(args)}",
-    )
-    rows = await db.read(Statement(text, tuple(args)))
-    return rows[0][0], [current_device(row[1:]) for row in rows if row[2] is not None]
-
-
-async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
-    """Returns how many devices the filter selects. Cells beyond those that a statement may name are
-    counted separately and subtracted."""
-    source = _SAYING if which.pairs else _ALL
-    total = await _count(db, source, *_conditions(which, [*head]))
-    unnamed = which.outdated.others[CELLS_MAX:] if which.outdated else ()
-    for cells in batched(unnamed, CELLS_MAX):
-        conditions, args = _conditions(which._replace(outdated=None), [*head])
-        total -= await _count(db, source, [*conditions, _among(cells, args)], args)
-    return total
-
-
 async def count_failing(db: Reader, log_id: int, *, devices_max: int) -> int:
     """Returns how many devices fail, up to `devices_max`. Reads an index of these devices only."""
     [[found]] = await db.read(Statement(_COUNT_FAILING, (log_id, devices_max)))
@@ -268,37 +221,50 @@ async def count_pending(db: Reader, log_id: int, *, devices_max: int) -> int:
     return int(found)
 
 
-async def _count(db: Reader, devices: str, conditions: Sequence[str], args: Sequence[Value]) -> int:
-    text = _COUNT.format(devices=devices, conditions=" AND ".join(["$2 = $2", *conditions]))
-    [[total]] = await db.read(Statement(text, tuple(args)))
-    return int(total)
-
-
-def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value]]:
+def conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value]]:
     """Returns the SQL of the filter's members that are set, and `args` with their values added."""
-    conditions: list[str] = []
+    found = []
+    for condition, value in _compared(which):
+        if value is not None:
+            args.append(value)
+            found.append(condition.replace("$n", f"${len(args)}"))
+    found += _failing(which.failing)
+    found += _waiting(which.waiting)
+    found += _recalled(which.recall, args)
+    return [*found, *_left_out(which.outdated, args)], args
 
-    def add(condition: str, value: Value) -> None:
-        args.append(value)
-        conditions.append(condition.replace("$n", f"${len(args)}"))
 
+def _compared(which: Filter) -> Iterator[tuple[str, Value]]:
+    """Yields conditions with the value that each compares with; None: it is not set."""
     for column in ("version", "model", "cohort"):
-        if (value := getattr(which, column)) is not None:
-            add(f"device.{column} = $n", value)
-    if which.tag is not None:
-        add("device.tags <> replace(device.tags, $n, '')", f"|{which.tag}|")
-    if which.failing is True:  # in these words, an index finds them
-        conditions.append(f"device.{IS_FAILING}")
-    if which.failing is False:
-        conditions.append(f"coalesce(device.status, '') NOT IN {view.listed(FAILING)}")
-    if which.silent_since_ms is not None:
-        add(SILENT, which.silent_since_ms)
-    if which.prefix is not None:
-        add("device.device >= $n AND device.device < $n || '~'", which.prefix)
-    if which.decommissioned is not None:
-        add("device.decommissioned = $n", int(which.decommissioned))
-    said = _saying(which.pairs, args)
-    return [*said, *conditions, *_waiting(which.waiting), *_left_out(which.outdated, args)], args
+        yield f"device.{column} = $n", getattr(which, column)
+    tag = None if which.tag is None else f"|{which.tag}|"
+    yield "device.tags <> replace(device.tags, $n, '')", tag
+    yield SILENT, which.silent_since_ms
+    yield "device.device >= $n AND device.device < $n || '~'", which.prefix
+    is_away = None if which.decommissioned is None else int(which.decommissioned)
+    yield "device.decommissioned = $n", is_away
+    for pair in which.pairs:
+        yield _SAYS, pair
+
+
+def _failing(wanted: bool | None) -> list[str]:  # noqa: FBT001 (a value to compare with)
+    if wanted is None:
+        return []
+    if wanted:  # in these words, an index finds them
+        return [f"device.{IS_FAILING}"]
+    return [f"coalesce(device.status, '') NOT IN {view.listed(FAILING)}"]
+
+
+def _recalled(recall: tuple[str, str] | None, args: list[Value]) -> list[str]:
+    if recall is None:
+        return []
+    args += recall
+    numbers = {"$version": f"${len(args) - 1}", "$source": f"${len(args)}"}
+    text = _RECALLED
+    for name, number in numbers.items():
+        text = text.replace(name, number)
+    return [text]
 
 
 def _waiting(wanted: bool | None) -> list[str]:  # noqa: FBT001 (a value to compare with)
@@ -307,23 +273,14 @@ def _waiting(wanted: bool | None) -> list[str]:  # noqa: FBT001 (a value to comp
     return [WAITING if wanted else f"NOT {WAITING}"]
 
 
-def _saying(pairs: Sequence[str], args: list[Value]) -> list[str]:
-    """Returns the SQL that selects the devices with these attributes, for `_SAYING`."""
-    first = len(args) + 1
-    args += pairs
-    numbers = [f"${n}" for n in range(first, first + len(pairs))]
-    drives = [_SAYS.replace("$n", number) for number in numbers[:1]]
-    return drives + [_SAYS_TOO.replace("$n", number) for number in numbers[1:]]
-
-
 def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:
     """Returns the SQL that excludes the cells in which no device is wanted."""
     if which is None or not which.others:
         return []
-    return [f"NOT {_among(which.others[:CELLS_MAX], args)}"]
+    return [f"NOT {among(which.others[:CELLS_MAX], args)}"]
 
 
-def _among(cells: Sequence[FleetCell], args: list[Value]) -> str:
+def among(cells: Sequence[FleetCell], args: list[Value]) -> str:
     """Returns the SQL that selects the devices in these cells; adds the cells' names to `args`."""
     first = len(args) + 1
     args += [name for cell in cells for name in cell]

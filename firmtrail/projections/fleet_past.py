@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from firmtrail.database.database import Given, Reader, Row, Statement, Value
-from firmtrail.projections import device_history, history_lines
+from firmtrail.projections import device_history, device_pages, history_lines
 from firmtrail.projections.device_attributes import ATTRIBUTES, registered
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.device_history import HistoryRequest
@@ -21,6 +21,8 @@ from firmtrail.projections.view import generation_of, selected
 from firmtrail.rules.device import FAILING, DeviceState
 
 CHUNK_DEVICES = 500
+CHUNKS_MAX = 4
+"""Limits the chunks whose past one page reads."""
 
 _ATTRIBUTES = f"""\
 SELECT
@@ -39,13 +41,18 @@ WHERE known.log_id = $1
             AND last.position < $2)"""
 
 _CANDIDATES = f"""\
-SELECT device.device
-FROM device_current AS device
-WHERE device.log_id = $1
-    AND device.generation = {generation_of("device_current")}
-    AND {{conditions}}
-ORDER BY device.device
-LIMIT {{limit}}"""
+{device_pages.LOOKED}
+SELECT looked.last, found.device
+FROM looked
+LEFT JOIN (
+    SELECT DISTINCT {{place}} AS device
+    FROM {{ids}}
+    WHERE {{conditions}}
+        AND {{place}} >= {{begin}}
+        AND {{place}} <= coalesce((SELECT last FROM looked), {{end}})
+    ORDER BY {{place}}
+    LIMIT {{limit}}) AS found ON TRUE
+ORDER BY found.device"""
 
 _EVER_RAN = f"""\
 EXISTS (
@@ -53,7 +60,7 @@ EXISTS (
         FROM device_history AS report
         WHERE report.log_id = $1
             AND report.generation = {generation_of("device_history")}
-            AND report.device = device.device
+            AND report.device = {{place}}
             AND report.moves = 1
             AND report.version = $n)"""
 
@@ -65,6 +72,14 @@ class Past(NamedTuple):
     log_id: int
     stop: int
     at_ms: int | None = None
+
+
+class PastPage(NamedTuple):
+    """Holds devices as they were; `last` is the device after which the next page begins, None at
+    the end of the list."""
+
+    devices: list[DeviceState]
+    last: str | None
 
 
 async def states(db: Reader, past: Past, devices: Sequence[str]) -> dict[str, DeviceState]:
@@ -100,36 +115,43 @@ def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]
     return lines
 
 
-async def page(
-    db: Reader, past: Past, which: Filter, *, after: str, limit: int
-) -> list[DeviceState]:
-    """Returns the next devices after `after`, by id, that the filter selects as of then. Reads
-    chunks until the page is full. `silent_since_ms` has no past and must not be set."""
+async def page(db: Reader, past: Past, which: Filter, *, after: str, limit: int) -> PastPage:
+    """Returns the next devices after `after`, by id, that the filter selects as of then. Looks at a
+    bounded number of devices, so a page may have fewer than `limit`, or none, and still name a next
+    one. `silent_since_ms` has no past and must not be set."""
     assert which.silent_since_ms is None
     found: list[DeviceState] = []
-    while True:
-        names = await _candidates(db, past.log_id, which, after)
+    for _ in range(CHUNKS_MAX):
+        names, last = await _candidates(db, past.log_id, which, after)
         then = await states(db, past, names)
         found += [then[name] for name in names if name in then and matches(which, then[name])]
-        if len(names) < CHUNK_DEVICES or len(found) >= limit:
-            return found[:limit]
-        after = names[-1]
+        if len(found) > limit:
+            return PastPage(found[:limit], found[limit - 1].device)
+        if last is None or len(names) < CHUNK_DEVICES:
+            return PastPage(found, last)
+        after = last
+    return PastPage(found, after)
 
 
-async def _candidates(db: Reader, log_id: int, which: Filter, after: str) -> list[str]:
-    """Returns the next devices that the filter may select: those that it can't rule out by facts
-    that never change."""
-    args: list[Value] = [log_id, after]
-    conditions = ["device.device > $2"]
-    if which.prefix is not None:
-        args.append(which.prefix)
-        conditions.append(f"device.device >= ${len(args)} AND device.device < ${len(args)} || '~'")
+async def _candidates(
+    db: Reader, log_id: int, which: Filter, after: str
+) -> tuple[list[str], str | None]:
+    """Returns the next devices that the filter may select, those that it can't rule out by facts
+    that never change; and the last one that was looked at, if more may follow."""
+    args: list[Value] = [log_id]
+    source = device_pages.source_of(Filter(cohort=which.cohort), args)
+    conditions = [source.drive]
     if which.version is not None:
         args.append(which.version)
-        conditions.append(_EVER_RAN.replace("$n", f"${len(args)}"))
+        conditions.append(_EVER_RAN.format(place=source.place).replace("$n", f"${len(args)}"))
+    look = (after, device_pages.LOOKED_AT_MAX)
+    parts = device_pages.looked_parts(source, which.prefix, look, args)
     args.append(CHUNK_DEVICES)
-    text = _CANDIDATES.format(conditions=" AND ".join(conditions), limit=f"${len(args)}")
-    return [device for [device] in await db.read(Statement(text, tuple(args)))]
+    selecting = {"conditions": " AND ".join(conditions), "limit": f"${len(args)}"}
+    text = _CANDIDATES.format(**parts, **selecting)
+    rows = await db.read(Statement(text, tuple(args)))
+    names = [device for _, device in rows if device is not None]
+    return names, names[-1] if len(names) == CHUNK_DEVICES else rows[0][0]
 
 
 def matches(which: Filter, state: DeviceState) -> bool:

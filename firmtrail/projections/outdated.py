@@ -25,7 +25,7 @@ class Outdated(NamedTuple):
     others: tuple[FleetCell, ...] = ()
     """The known cells in which no device is selected."""
 
-    def finds(self, state: DeviceState) -> bool:
+    def finds(self, state: DeviceState | VersionCount) -> bool:
         since_ms = release.outdated_since_ms(self.current, state.model, state.version)
         return self.wanted == (since_ms is not None)
 

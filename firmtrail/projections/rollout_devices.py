@@ -7,8 +7,9 @@ its bad version, and for those to which it has offered another one.
 from typing import NamedTuple
 
 from firmtrail.database.database import Reader, Statement, Value
-from firmtrail.projections import device_current, fleet_versions
-from firmtrail.projections.device_current import CurrentDevice
+from firmtrail.projections import device_current, device_pages, fleet_versions
+from firmtrail.projections.device_current import Filter
+from firmtrail.projections.device_pages import DevicePage
 from firmtrail.projections.view import generation_of, listed
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import FAILING
@@ -36,17 +37,6 @@ WHERE device.log_id = $1
                 AND offer.generation = {generation_of("device_offers")}
                 AND offer.source = $6
                 AND offer.device = device.device))"""
-
-_COUNT = f"SELECT count(*) FROM device_current AS device {_MEANT}"
-
-_PAGE = f"""\
-SELECT coalesce(seen.seen_at_ms, 0), {device_current.STATE}
-FROM device_current AS device
-{_SEEN}
-{_MEANT}
-    AND device.device > $7
-ORDER BY device.device
-LIMIT $8"""
 
 _ROLLBACK_COUNTS = f"""\
 SELECT
@@ -174,12 +164,17 @@ def _args(rollout: RolloutState) -> tuple[Value, ...]:
     return rollout.model, rollout.cohort, rollout.tag, rollout.bad_version, rollout.id
 
 
-async def matching(db: Reader, log_id: int, rollout: RolloutState) -> int:
-    """Returns how many devices the rollout is meant for."""
+def _filter(rollout: RolloutState) -> Filter:
+    """Returns the filter for the devices that the rollout is meant for."""
+    recall = None if rollout.bad_version is None else (rollout.bad_version, rollout.id)
+    return Filter(model=rollout.model, cohort=rollout.cohort, tag=rollout.tag, recall=recall)
+
+
+async def matching(db: Reader, head: tuple[int, str], rollout: RolloutState) -> int:
+    """Returns how many devices the rollout is meant for. `head` is (log_id, project)."""
     if (rollout.cohort, rollout.tag, rollout.bad_version) == (None, None, None):
-        return await fleet_versions.of_model(db, log_id, rollout.model)
-    [[found]] = await db.read(Statement(_COUNT, (log_id, *_args(rollout))))
-    return int(found)
+        return await fleet_versions.of_model(db, head[0], rollout.model)
+    return await device_pages.count(db, head, _filter(rollout))
 
 
 async def rollback_counts(
@@ -206,8 +201,15 @@ async def rollback_counts(
 
 
 async def page(
-    db: Reader, log_id: int, rollout: RolloutState, *, after: str, limit: int
-) -> list[CurrentDevice]:
+    db: Reader, head: tuple[int, str], rollout: RolloutState, *, after: str, limit: int
+) -> DevicePage:
     """Returns the next devices after `after` that the rollout is meant for, by id."""
-    rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
-    return [device_current.current_device(row) for row in rows]
+    return await device_pages.page(db, head, _filter(rollout), after=after, limit=limit)
+
+
+async def page_of_offered(
+    db: Reader, head: tuple[int, str], rollout: RolloutState, *, after: str, limit: int
+) -> DevicePage:
+    """Returns those of `page` to which the rollout has made an offer."""
+    which = _filter(rollout)._replace(offered_by=rollout.id)
+    return await device_pages.page(db, head, which, after=after, limit=limit)

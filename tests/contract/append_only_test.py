@@ -13,7 +13,7 @@ from firmtrail.access import reads
 from firmtrail.access.reads import Read, Reads
 from firmtrail.database.database import AppendRefused, Database
 from firmtrail.eventstore import log
-from firmtrail.projections import device_current
+from firmtrail.projections import device_current, device_pages
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import checks
 from firmtrail.schema.migrate import Roles, migrate
@@ -273,9 +273,11 @@ async def test_the_role_that_serves_can_record_publish_and_read(
         await publisher.following.catch_up()
         assert await publisher.served.latest(log_id) is not None
         assert (await log.head(db, log_id)).size == 3
-        _, devices = await device_current.page(
-            db, (log_id, "acme"), device_current.Filter(), after="", limit=9
-        )
+        devices = (
+            await device_pages.page(
+                db, (log_id, "acme"), device_current.Filter(), after="", limit=9
+            )
+        ).devices
         assert [found.state.version for found in devices] == ["1.0.0", None]
         async with db.transaction() as tx:
             assert len((await tx.run(log.erase_text(log_id, 2)))[0]) == 1

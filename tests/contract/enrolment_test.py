@@ -20,7 +20,7 @@ from firmtrail.events.fleet import (
     DeviceRegistered,
     SettingsChanged,
 )
-from firmtrail.projections import device_current
+from firmtrail.projections import device_pages
 from firmtrail.projections.device_current import Filter
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
@@ -287,9 +287,9 @@ async def test_the_devices_that_wait_are_listed(
     await recorder.act(acme, enrolment.join(["d2"], through))
     for waiting, expected in ((True, ["d1", "d2"]), (False, ["d0"]), (None, ["d0", "d1", "d2"])):
         which = Filter(waiting=waiting)
-        _, found = await device_current.page(db, (acme, "acme"), which, after="", limit=9)
+        found = (await device_pages.page(db, (acme, "acme"), which, after="", limit=9)).devices
         assert [each.state.device for each in found] == expected
-        assert await device_current.count(db, (acme, "acme"), which) == len(expected)
+        assert await device_pages.count(db, (acme, "acme"), which) == len(expected)
 
 
 @pytest.mark.parametrize("role", ["viewer", "auditor", "gateway"])

@@ -13,7 +13,7 @@ from firmtrail.commands.continue_log import StartedLog, continue_log
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import lineage, log, merkle, short_streams
-from firmtrail.projections import device_current
+from firmtrail.projections import device_current, device_pages
 from firmtrail.publishing import checkpoint, published
 from firmtrail.publishing.checkpoint import BadNote, Checkpoint
 from firmtrail.publishing.minimum_sizes import LogRefused, MinimumSizes
@@ -143,9 +143,9 @@ async def test_a_differing_log_is_caught_at_the_start(
         await publisher.following.catch_up()
         assert CheckpointFile(life.store).read_now() == last
         assert await checkpoint_rows(db) == before
-        _, found = await device_current.page(
-            db, (1, "acme"), device_current.Filter(), after="", limit=9
-        )
+        found = (
+            await device_pages.page(db, (1, "acme"), device_current.Filter(), after="", limit=9)
+        ).devices
         assert len(found) == 1
 
 
@@ -158,9 +158,9 @@ async def test_a_differing_log_is_caught_before_it_is_published(
     last = CheckpointFile(life.store).read_now()
     async with opened(await loss(place, life)) as db:
         unknowing = Recorder(db)
-        _, [device] = await device_current.page(
-            db, (1, "acme"), device_current.Filter(), after="", limit=9
-        )
+        [device] = (
+            await device_pages.page(db, (1, "acme"), device_current.Filter(), after="", limit=9)
+        ).devices
         for seq in range(100, 100 + grown):
             await receipts(unknowing, 1, report(device=device.state.device, seq=seq))
         before = await checkpoint_rows(db)

@@ -10,8 +10,8 @@ from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.eventstore import log
 from firmtrail.projections import (
-    device_current,
     device_history,
+    device_pages,
     fleet_past,
     fleet_versions,
     history_lines,
@@ -160,9 +160,11 @@ async def test_a_devices_state_agrees_with_the_model_now_and_as_of_any_size(
         assert {name: facts_of(state) for name, state in then.items()} == {
             name: facts_by(device) for name, device in expected.items()
         }, stop
-    _, current = await device_current.page(
-        db, (log_id, "acme"), Filter(decommissioned=None), after="", limit=9
-    )
+    current = (
+        await device_pages.page(
+            db, (log_id, "acme"), Filter(decommissioned=None), after="", limit=9
+        )
+    ).devices
     assert [facts_of(found.state) for found in current] == [
         facts_of(then[name]) for name in DEVICES
     ]
@@ -180,7 +182,7 @@ async def test_which_devices_ran_a_version_at_a_time_agrees_with_the_model(
         ran = await fleet_past.page(
             db, past, Filter(version=version, decommissioned=None), after="", limit=9
         )
-        assert [facts_of(state) for state in ran] == [
+        assert [facts_of(state) for state in ran.devices] == [
             facts
             for name in DEVICES
             if (facts := facts_by(found[name], at_ms))["version"] == version

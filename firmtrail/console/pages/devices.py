@@ -117,13 +117,12 @@ async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]
     past = Past(call.log_id, stop)
     current = await outdated.current_then(db, past.log_id, stop)
     which = device_lists.filter_then(call, query, current)
-    states = await fleet_past.page(db, past, which, after=query.after or "", limit=SHOWN_MAX + 1)
+    listed = await fleet_past.page(db, past, which, after=query.after or "", limit=SHOWN_MAX)
     _, counts = await fleet_versions.counts(db, call.log_id, stop)
     at_ms = None if str(query.as_of).startswith("@") else time_ms(query.as_of or "")
-    found = [CurrentDevice(state, None) for state in states[:SHOWN_MAX]]
-    more = len(states) > SHOWN_MAX
-    listed = Listed(found, more, current, {}, Moment(stop, stop, at_ms), counts)
-    return listed, found[-1].state.device if more else None
+    found = [CurrentDevice(state, None) for state in listed.devices]
+    more = listed.last is not None
+    return Listed(found, more, current, {}, Moment(stop, stop, at_ms), counts), listed.last
 
 
 def _cheap_total(counts: Sequence[VersionCount], given: Mapping[str, Any]) -> int | None:
@@ -139,11 +138,12 @@ def _cheap_total(counts: Sequence[VersionCount], given: Mapping[str, Any]) -> in
     )
 
 
-async def _count(call: Call[DevicesPageQuery, None]) -> int | None:
+async def _count(call: Call[DevicesPageQuery, None]) -> tuple[int, bool] | None:
+    """Returns how many devices match, and whether all were looked at."""
     if call.query.as_of is not None:
         return None
     async with consistent_read(call) as now:
-        return await device_lists.count_now(call, now, call.query)
+        return await device_lists.count_some(call, now, call.query)
 
 
 ROUTES = (page(DEVICES, get_devices, query=DevicesPageQuery, has_past=True, is_view=True),)

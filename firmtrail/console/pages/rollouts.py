@@ -153,15 +153,16 @@ def _may_replan(call: AnyCall, control: Control, found: RolloutState) -> bool:
 
 
 async def counts_of(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Counts:
-    """Returns how many devices are in each state. A rollout for many devices has only the outcomes,
-    and `waiting` for all others."""
-    matching = await rollout_devices.matching(now.reader, call.log_id, found)
+    """Returns how many devices are in each state. A rollout for many devices, or for a few that
+    only a long walk finds, has only the outcomes, and `waiting` for all others."""
+    matching = await rollout_devices.matching(now.reader, (call.log_id, call.project), found)
     if matching <= WALKED_MAX:
         walked = await rollout_states.page(
             call, now, found, wanted=None, after="", limit=WALKED_MAX
         )
-        counted = rollout_states.counted(walked.devices)
-        return Counts(matching, {name: counted[name] for name in KINDS if name in counted})
+        if walked.last is None:
+            counted = rollout_states.counted(walked.devices)
+            return Counts(matching, {name: counted[name] for name in KINDS if name in counted})
     max_attempts = now.control.settings.max_attempts
     _, ends = await device_offers.counts(now.reader, call.log_id, found.id, max_attempts)
     outcomes = {name: ends[name] for name in ("installed", "failed", "exhausted")}

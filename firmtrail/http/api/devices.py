@@ -118,7 +118,11 @@ class DevicesQuery(DeviceFilters, frozen=True, kw_only=True):
 
 
 async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
-    """List the devices that the filters match, by id."""
+    """List the devices that the filters match, by id.
+
+    A page looks at 20 000 devices at most, of the past at 2 000. If few of them match, it may have
+    fewer than `limit`, or none, and still name a next page.
+    """
     query = call.query
     if query.as_of is None and query.at is None:
         return await _devices_now(call)
@@ -163,11 +167,9 @@ async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.Strea
     which = device_lists.filter_then(call, call.query, current)
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
-        states = await fleet_past.page(
-            db, past, which, after=lists.text_before(place), limit=limit + 1
-        )
-        show = partial(shown, current=current)
-        return lists.page_of(states, limit, lambda one: (one.device,), show, log_size=past.stop)
+        found = await fleet_past.page(db, past, which, after=lists.text_before(place), limit=limit)
+        items = [shown(each, current) for each in found.devices]
+        return ListPage(items, None if found.last is None else (found.last,), past.stop)
 
     return await lists.answer(call, Device, fetch)
 

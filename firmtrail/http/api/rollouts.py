@@ -239,7 +239,7 @@ async def progress_of(
     call: AnyCall, now: ConsistentRead, found: rollout.RolloutState
 ) -> RolloutProgress:
     reader, max_attempts = now.reader, now.control.settings.max_attempts
-    matching = await rollout_devices.matching(reader, call.log_id, found)
+    matching = await rollout_devices.matching(reader, (call.log_id, call.project), found)
     _, counted = await device_offers.counts(reader, call.log_id, found.id, max_attempts)
     return RolloutProgress(matching, **counted)
 

@@ -24,7 +24,7 @@ from firmtrail.http.auth import presented
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import Presented
 from firmtrail.http.downloads import store_of
-from firmtrail.projections import device_current
+from firmtrail.projections import device_pages
 from firmtrail.projections.device_current import Filter
 from firmtrail.rules import artifact, mender_file
 from firmtrail.rules.device import DeviceState
@@ -207,8 +207,8 @@ async def get_mender_devices(call: Call[FirstPageQuery, None]) -> web.Response:
         return respond.json(200, [])
     db, head = call.services.db, (call.log_id, call.project)
     limit = min(call.query.per_page, LISTED_MAX)
-    _, found = await device_current.page(db, head, Filter(), after="", limit=limit)
-    return respond.json(200, [_device(each.state) for each in found])
+    found = await device_pages.page(db, head, Filter(), after="", limit=limit)
+    return respond.json(200, [_device(each.state) for each in found.devices])
 
 
 def _device(state: DeviceState) -> ListedDevice:
