@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import protocols, scale, short, steering, table
+from benchmarks import postgres_scale, protocols, scale, short, steering, table
 from benchmarks.table import Row
 
 
@@ -19,6 +19,9 @@ def main() -> int:
     longer = parser.add_mutually_exclusive_group()
     longer.add_argument("--scale", action="store_true", help="a million devices, 10 million events")
     longer.add_argument(
+        "--postgres-scale", action="store_true", help="the same on PostgreSQL, filled by COPY"
+    )
+    longer.add_argument(
         "--steering",
         action="store_true",
         help="orders to a million devices, and the rows that their idle polls leave; nothing else",
@@ -27,8 +30,10 @@ def main() -> int:
         "--protocols", action="store_true", help="only devices of other protocols, next to our own"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
-    parser.add_argument("--reports", type=int, default=scale.REPORTS, help="for --scale")
-    parser.add_argument("--devices", type=int, default=steering.DEVICES, help="for --steering")
+    parser.add_argument("--reports", type=int, default=scale.REPORTS, help="for the scale ones")
+    parser.add_argument(
+        "--devices", type=int, default=steering.DEVICES, help="for --steering and --postgres-scale"
+    )
     options = parser.parse_args()
     rows, faults = _measured(options)
     table.show("Firmtrail and simpler services", rows)
@@ -44,6 +49,8 @@ def _measured(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
         return steering.run(options.devices)
     if options.protocols:
         return protocols.run()
+    if options.postgres_scale:
+        return postgres_scale.run(options.devices, options.reports)
     if options.scale:
         return scale.run(options.reports)
     rows, faults = short.run()

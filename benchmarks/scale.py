@@ -92,7 +92,7 @@ def _served(few: Filled, new: Filled, many: Filled, size: int) -> tuple[list[Row
         large = stack.enter_context(processes.firmtrail(many.database))
         _read_through(few.path, new.path, many.path)
         latencies = [*_latencies(small, few, large, many)]
-        past = [*_past_reads(large, many, size)]
+        past = [*past_reads(large, many.fleet, (many.tokens.admin, many.when), size)]
         pages = [*console_pages.measure(large.port, many.fleet.devices, size)]
         _read_through(new.path, many.path)
         services = _service("SQLite", large, many), _service("SQLite, new log", fresh, new)
@@ -174,23 +174,27 @@ def _alone(server: Firmtrail, filled: Filled) -> list[Measure]:
     ]
 
 
-def _past_reads(server: Firmtrail, filled: Filled, size: int) -> Iterator[Row]:
-    """Measures reads of the past and of the whole fleet, one after another."""
-    device = f"/devices/{fleet.name(random.randrange(DEVICES))}"
+def past_reads(
+    server: Firmtrail, devices: Fleet, admin_and_when: tuple[str, str], size: int
+) -> Iterator[Row]:
+    """Measures reads of the past and of the whole fleet, one after another: with this token, as of
+    this time, and as of this size of the log."""
+    admin, when = admin_and_when
+    device = f"/devices/{fleet.name(random.randrange(devices.devices))}"
     position = f"@{size}"
     for name, path in (
         ("device as of an event", f"{device}?as_of={position}"),
-        ("device at a time", f"{device}?at={filled.when}"),
+        ("device at a time", f"{device}?at={when}"),
         ("history as of an event", f"{device}/history?as_of={position}"),
         ("versions", "/versions"),
         ("versions as of an event", f"/versions?as_of={position}"),
-        ("versions as of a time", f"/versions?as_of={filled.when}"),
+        ("versions as of a time", f"/versions?as_of={when}"),
         ("devices, a page", "/devices"),
         ("devices of a version", f"/devices?version={VERSIONS[0]}"),
         ("devices as of an event", f"/devices?as_of={position}"),
-        ("devices of a version at a time", f"/devices?version={VERSIONS[0]}&at={filled.when}"),
+        ("devices of a version at a time", f"/devices?version={VERSIONS[0]}&at={when}"),
     ):
-        took = _durations_ms(server.port, f"{P}{path}", filled.tokens.admin)
+        took = _durations_ms(server.port, f"{P}{path}", admin)
         yield Row(name=f"one client: {name}", value=median(took), unit="ms", p99_ms=max(took))
 
 

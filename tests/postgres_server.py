@@ -18,7 +18,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import count
 from pathlib import Path
@@ -84,12 +84,16 @@ class PostgresServer:
     """One server with its data, from entering the context to leaving it.
 
     With durable=True it keeps PostgreSQL's own durability settings: a committed transaction is in
-    the data after crash() and start(). Without, it is faster and may lose the last of them.
+    the data after crash() and start(). Without, it is faster and may lose the last of them. Each of
+    the settings is "name=value".
     """
 
-    def __init__(self, release: str = NEWEST, *, durable: bool = False) -> None:
+    def __init__(
+        self, release: str = NEWEST, *, durable: bool = False, settings: Sequence[str] = ()
+    ) -> None:
         self.programs = programs(release)
-        self._flags = () if durable else FAST
+        chosen = [word for setting in settings for word in ("-c", setting)]
+        self._flags = (*(() if durable else FAST), *chosen)
         self._psql: _Psql | None = None
 
     def __enter__(self) -> Self:

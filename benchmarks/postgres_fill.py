@@ -1,0 +1,101 @@
+"""Fills a PostgreSQL with a large log and its views by COPY, without the service.
+
+The keys of the tables are dropped before and made after, and the guards of the log are off
+meanwhile: so it is for new databases that nobody else uses.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import asyncpg
+from rich.progress import Progress
+
+from benchmarks.fleet import PROJECT
+from benchmarks.synthetic import COLUMNS, End, Rows, SyntheticLog
+from firmtrail.database import postgres
+from firmtrail.eventstore import merkle
+
+KEYED = ("events", "device_history", "fleet_moves", "device_current", "device_attributes")
+
+_KEYS = """\
+SELECT conname, conrelid::regclass::text, pg_get_constraintdef(oid)
+FROM pg_constraint
+WHERE conrelid = ANY($1::text[]::regclass[]) AND contype IN ('p', 'u')
+ORDER BY conrelid::regclass::text, conname"""
+
+_TRIGGERS = """\
+SELECT tgname
+FROM pg_trigger
+WHERE tgrelid = 'events'::regclass AND NOT tgisinternal
+ORDER BY tgname"""
+
+_HEAD = "SELECT log_id, size, frontier, recorded_at_ms FROM log_heads WHERE project = $1"
+
+_MOVE_HEAD = """\
+UPDATE log_heads
+SET size = $2, frontier = $3, recorded_at_ms = $4
+WHERE log_id = $1"""
+
+
+type _Connection = asyncpg.Connection[asyncpg.Record]
+
+
+class Filled(NamedTuple):
+    """Says how long the parts of filling took, in seconds."""
+
+    copied_s: float
+    keyed_s: float
+    vacuumed_s: float
+
+
+async def fill(dsn: str, devices: int, reports: int) -> Filled:
+    """Appends the registrations of a fleet and reports to the only log of a new database."""
+    connection = await postgres.connect(dsn)
+    began = time.monotonic()
+    keys = await _without_keys(connection)
+    await _copied(connection, devices, reports)
+    copied = time.monotonic()
+    await _with_keys(connection, keys)
+    keyed = time.monotonic()
+    await connection.execute("VACUUM (FREEZE, ANALYZE)")
+    await connection.execute("CHECKPOINT")
+    await connection.close()
+    return Filled(copied - began, keyed - copied, time.monotonic() - keyed)
+
+
+async def _without_keys(connection: _Connection) -> list[asyncpg.Record]:
+    """Drops the keys of the tables, and turns the guards of the log off; returns the keys."""
+    keys = await connection.fetch(_KEYS, list(KEYED))
+    for name, table, _ in keys:
+        await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+    await connection.execute("ALTER TABLE events DISABLE TRIGGER USER")
+    return keys
+
+
+async def _with_keys(connection: _Connection, keys: Sequence[asyncpg.Record]) -> None:
+    for name, table, definition in keys:
+        await connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}")
+    for [trigger] in await connection.fetch(_TRIGGERS):
+        await connection.execute(f"ALTER TABLE events ENABLE ALWAYS TRIGGER {trigger}")
+
+
+async def _copied(connection: _Connection, devices: int, reports: int) -> None:
+    [[log_id, size, frontier, newest_ms]] = await connection.fetch(_HEAD, PROJECT)
+    at_ms = max(newest_ms, time.time_ns() // 1_000_000)
+    made = SyntheticLog(End(log_id, size, merkle.from_text(frontier), at_ms), devices)
+    await _copy(connection, made.registrations(), "registering", devices)
+    await _copy(connection, made.reports(reports), "reporting", reports)
+    await _copy(connection, made.summaries(), "current state", devices)
+    text = merkle.to_text(made.end.frontier)
+    await connection.execute(_MOVE_HEAD, log_id, made.end.size, text, made.end.recorded_at_ms)
+
+
+async def _copy(connection: _Connection, pages: Iterator[Rows], what: str, total: int) -> None:
+    with Progress() as progress:
+        task = progress.add_task(what, total=total)
+        for page in pages:
+            for table, rows in page.items():
+                await connection.copy_records_to_table(table, records=rows, columns=COLUMNS[table])
+            done = page.get("events") or page.get("device_current") or ()
+            progress.advance(task, len(done))

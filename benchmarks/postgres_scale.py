@@ -1,0 +1,146 @@
+"""Measures a PostgreSQL with a large log, and next to it one with a tenth of the reports.
+
+Both are filled by COPY (`benchmarks/postgres_fill.py`), in one cluster. Reports go to both in
+turns, so a machine that gets slower does so for both.
+"""
+
+import asyncio
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from benchmarks import fleet, postgres_fill, processes, rebuild, scale, short, table
+from benchmarks.fleet import Fleet
+from benchmarks.processes import Tokens
+from benchmarks.rounds import take_turns
+from benchmarks.short import Service
+from benchmarks.table import Bound, Row
+from benchmarks.verify import Ledger
+from firmtrail.database import postgres
+from tests.postgres_server import PostgresServer
+
+DEVICES, REPORTS = 1_000_000, 9_000_000
+FEWER = 10
+
+SETTINGS = ("shared_buffers=2GB", "max_wal_size=8GB", "maintenance_work_mem=1GB")
+"""Suit a database of this size: PostgreSQL's own settings are for a small one."""
+
+TO_FEWER = Bound(0.8, 1)
+"""Reports to the large log are no slower than those to the small one by more than a fifth."""
+
+_SIZES = """\
+SELECT relname, pg_total_relation_size(oid)
+FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+ORDER BY pg_total_relation_size(oid) DESC
+LIMIT 6"""
+
+
+class Filled(NamedTuple):
+    """Describes a database that contains a fleet."""
+
+    name: str
+    dsn: str
+    events: int
+    tokens: Tokens
+    took: postgres_fill.Filled
+    when: str
+    """A time at which about half of the events were recorded."""
+
+
+def run(devices: int, reports: int) -> tuple[list[Row], list[str]]:
+    """Measures with these numbers; returns the rows and the faults."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(PostgresServer(durable=True, settings=SETTINGS))
+        few = _filled(server, "few", (devices, reports // FEWER))
+        many = _filled(server, "many", (devices, reports))
+        rows = _said(_fill_rows(many))
+        faults = _served(few, many, Fleet(devices), rows)
+    return rows, faults
+
+
+def _filled(server: PostgresServer, name: str, size: tuple[int, int]) -> Filled:
+    """Fills a new database with this many devices and reports."""
+    dsn, began = server.create_database(name), datetime.now(UTC)
+    tokens = processes.prepare(dsn)
+    took = asyncio.run(postgres_fill.fill(dsn, *size))
+    when = began + (datetime.now(UTC) - began) / 2
+    return Filled(name, dsn, sum(size), tokens, took, f"{when:%Y-%m-%dT%H:%M:%S}.000Z")
+
+
+def _served(few: Filled, many: Filled, devices: Fleet, rows: list[Row]) -> list[str]:
+    """Measures a server of each log, and adds to the rows; returns the faults."""
+    with contextlib.ExitStack() as stack:
+        small = stack.enter_context(processes.firmtrail(few.dsn))
+        large = stack.enter_context(processes.firmtrail(many.dsn))
+        services = _service(few, small.port, devices), _service(many, large.port, devices)
+        take_turns([each for service in services for each in service.measures])
+        rows += _said(_compared(*services))
+        past = (many.tokens.admin, many.when)
+        rows += _said(scale.past_reads(large, devices, past, many.events // 2))
+        rows += _said(_sizes(many))
+        rows += _said([_verified(many)])
+        rows += _said(rebuild.rows(many.dsn, large.port, services[1].ledger, devices))
+        for service in services:
+            service.ledger.check(service.port, service.tokens.admin)
+    return [fault for service in services for fault in service.ledger.faults]
+
+
+def _said(rows: Iterable[Row]) -> list[Row]:
+    """Prints the rows, as a run takes hours; returns them."""
+    found = list(rows)
+    for row in found:
+        print(*(cell for cell in table.cells(row) if cell), sep=", ", flush=True)
+    return found
+
+
+def _service(filled: Filled, port: int, devices: Fleet) -> Service:
+    name, tokens = f"{filled.events:,} events", filled.tokens
+    return short.service_measures(name, port, devices, tokens=tokens, ledger=Ledger())
+
+
+def _compared(few: Service, many: Service) -> Iterator[Row]:
+    """Yields the rows of both logs; those of the large one with their ratio to the small one."""
+    yield from (measure.row() for measure in few.measures)
+    for at_few, at_many in zip(few.measures, many.measures, strict=True):
+        writes = at_many is many.single or at_many in many.arrays
+        yield at_many.row(at_few, TO_FEWER if writes else None)
+
+
+def _fill_rows(filled: Filled) -> list[Row]:
+    took, events = filled.took, filled.events
+    return [
+        Row(name="fill: COPY without keys", value=events / took.copied_s, unit="events/s"),
+        Row(name="fill: keys of the tables", value=took.keyed_s, unit="s"),
+        Row(name="fill: VACUUM (FREEZE, ANALYZE)", value=took.vacuumed_s, unit="s"),
+    ]
+
+
+def _verified(filled: Filled) -> Row:
+    """Audits the whole log."""
+    program = f"{processes.PROGRAMS}/firmtrail"
+    command = [program, "--database", filled.dsn, "audit", "verify", "--project", fleet.PROJECT]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    per_s = filled.events / (time.perf_counter() - began)
+    return Row(name="audit verify", value=per_s, unit="events/s")
+
+
+def _sizes(filled: Filled) -> list[Row]:
+    sizes = asyncio.run(_read_sizes(filled.dsn))
+    return [
+        Row(name=f"disk an event: {table}", value=size / filled.events, unit="bytes")
+        for table, size in sizes
+    ]
+
+
+async def _read_sizes(dsn: str) -> list[tuple[str, int]]:
+    """Returns the size of each large table with its indexes, in bytes, and of the database."""
+    connection = await postgres.connect(dsn)
+    sizes = [(str(name), int(size)) for name, size in await connection.fetch(_SIZES)]
+    whole = await connection.fetchval("SELECT pg_database_size(current_database())")
+    await connection.close()
+    return [*sizes, ("everything", int(whole))]
