@@ -246,6 +246,7 @@ _COUNTS = {
     "pinned": "of these pinned to it",
     "silent": f"of these silent for {SILENT_DAYS} days",
     "no_previous": "of these without a previous version",
+    "looked_at": "devices that the last counts are among",
 }
 
 

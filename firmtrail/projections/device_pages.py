@@ -33,6 +33,8 @@ _BEFORE_ANY, _AFTER_ANY = "!", "~"
 _NEXT_LOOK = 5
 """How many times as many devices each further look reads."""
 
+SEEN = "LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device"
+
 LOOKED = """\
 WITH looked AS MATERIALIZED (
     SELECT (
@@ -54,7 +56,7 @@ CROSS JOIN looked
 LEFT JOIN (
     SELECT coalesce(seen.seen_at_ms, 0) AS seen_at_ms, {STATE}
     FROM {{devices}}
-    LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
+    {SEEN}
     WHERE {{conditions}}
         AND {{place}} >= {{begin}}
         AND {{place}} <= coalesce((SELECT last FROM looked), {{end}})
@@ -66,17 +68,16 @@ ORDER BY found.device"""
 _COUNT_SOME = f"""\
 {LOOKED}
 SELECT (SELECT last FROM looked), count(*)
-FROM {{devices}}
-LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
-WHERE {{conditions}}
+FROM {{devices}} {{seen}}
+WHERE CAST($2 AS text) IS NOT NULL
+    AND {{conditions}}
     AND {{place}} >= {{begin}}
     AND {{place}} <= coalesce((SELECT last FROM looked), {{end}})"""
 
 _COUNT = """\
 SELECT count(*)
-FROM {devices}
-LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
-WHERE $2 = $2 AND {conditions}"""
+FROM {devices} {seen}
+WHERE CAST($2 AS text) IS NOT NULL AND {conditions}"""
 
 _OF_LOG = f"device.log_id = $1 AND device.generation = {generation_of('device_current')}"
 
@@ -222,8 +223,9 @@ async def count_some(db: Reader, head: tuple[int, str], which: Filter) -> tuple[
     """Returns how many of the first `LOOKED_AT_MAX` devices that are looked at match, and whether
     these were all."""
     args: list[Value] = [*head]
-    parts = _looking(which, "", LOOKED_AT_MAX, args)
-    [[last, found]] = await db.read(Statement(_COUNT_SOME.format(**parts), tuple(args)))
+    parts = looking(which, "", LOOKED_AT_MAX, args)
+    text = _COUNT_SOME.format(**parts, seen=_seen(which))
+    [[last, found]] = await db.read(Statement(text, tuple(args)))
     return int(found), last is None
 
 
@@ -246,9 +248,16 @@ async def _count(
     selecting, args = conditions(which._replace(pairs=which.pairs[1:]), args)
     if cells:
         selecting.append(among(cells, args))
-    text = _COUNT.format(devices=source.devices, conditions=_joined(source, selecting))
+    text = _COUNT.format(
+        devices=source.devices, seen=_seen(which), conditions=_joined(source, selecting)
+    )
     [[total]] = await db.read(Statement(text, tuple(args)))
     return int(total)
+
+
+def _seen(which: Filter) -> str:
+    """Returns the join that a count needs only for silent devices."""
+    return "" if which.silent_since_ms is None else SEEN
 
 
 def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value]]:
@@ -268,12 +277,12 @@ def _statement(
     at, and how many it returns."""
     args: list[Value] = [*head]
     looked_at, wanted = bounds
-    parts = _looking(which, after, looked_at, args)
+    parts = looking(which, after, looked_at, args)
     args.append(wanted)
     return Statement(_PAGE.format(**parts, limit=f"${len(args)}"), tuple(args))
 
 
-def _looking(which: Filter, after: str, looked_at: int, args: list[Value]) -> dict[str, str]:
+def looking(which: Filter, after: str, looked_at: int, args: list[Value]) -> dict[str, str]:
     """Returns the parts of a statement that looks at so many devices; adds its values to `args`."""
     source = source_of(which, args)
     selecting, _ = _conditions(which, args)

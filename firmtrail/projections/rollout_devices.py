@@ -15,10 +15,24 @@ from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import FAILING
 from firmtrail.rules.rollout import RolloutState
 
-_SEEN = """\
-LEFT JOIN device_seen AS seen
-    ON seen.project = (SELECT project FROM log_heads WHERE log_id = $1)
-    AND seen.device = device.device"""
+_SAMPLE = f"""\
+{device_pages.LOOKED}
+SELECT
+    count(*),
+    coalesce(sum(
+        CASE WHEN device.pinned IS NOT NULL AND device.pinned <> {{bad}} THEN 1 ELSE 0 END), 0),
+    coalesce(sum(device.is_silent), 0),
+    coalesce(max(device.device), '')
+FROM (
+    SELECT
+        device.device, device.pinned,
+        CASE WHEN {device_current.SILENT.replace("$n", "{since}")} THEN 1 ELSE 0 END AS is_silent
+    FROM {{devices}} {device_pages.SEEN}
+    WHERE {{conditions}}
+        AND {{place}} >= {{begin}}
+        AND {{place}} <= coalesce((SELECT last FROM looked), {{end}})
+    ORDER BY {{place}}
+    LIMIT {{limit}}) AS device"""
 
 _MEANT = f"""\
 WHERE device.log_id = $1
@@ -27,28 +41,7 @@ WHERE device.log_id = $1
     AND device.model = $2
     AND (CAST($3 AS text) IS NULL OR device.cohort = $3)
     AND (CAST($4 AS text) IS NULL
-        OR device.tags <> replace(device.tags, '|' || CAST($4 AS text) || '|', ''))
-    AND (CAST($5 AS text) IS NULL
-        OR device.version = $5
-        OR EXISTS (
-            SELECT 1
-            FROM device_offers AS offer
-            WHERE offer.log_id = $1
-                AND offer.generation = {generation_of("device_offers")}
-                AND offer.source = $6
-                AND offer.device = device.device))"""
-
-_ROLLBACK_COUNTS = f"""\
-SELECT
-    count(*),
-    coalesce(sum(
-        CASE WHEN device.pinned IS NOT NULL AND device.pinned <> $5 THEN 1 ELSE 0 END), 0),
-    coalesce(sum(
-        CASE WHEN {device_current.SILENT.replace("$n", "$7")} THEN 1 ELSE 0 END), 0)
-FROM device_current AS device
-{_SEEN}
-{_MEANT}
-    AND device.version = $5"""
+        OR device.tags <> replace(device.tags, '|' || CAST($4 AS text) || '|', ''))"""
 
 _WITHOUT_PREVIOUS = f"""\
 SELECT count(*)
@@ -57,8 +50,7 @@ FROM (
     FROM device_current AS device
     {_MEANT}
         AND device.version = $5
-    ORDER BY device.device
-    LIMIT $9) AS device
+        AND device.device <= $9) AS device
 WHERE (CAST($7 AS text) IS NULL
         OR EXISTS (
             SELECT 1
@@ -146,18 +138,24 @@ WHERE (CAST($7 AS text) IS NULL
                         LIMIT 1)))"""
 """Applies the rule of rules/target.py and rules/previous.py to all devices in one query, because
 their histories together are long. $7 is a fallback that is not withdrawn, $8 the limit of
-attempts, and $9 the limit of the devices that are looked at."""
+attempts, and $9 the last device that is looked at."""
 
-ALL_DEVICES = 2**53
+SAMPLE_MAX = 20_000
+"""Limits the devices that run a bad version, and that counts of a rollback look at."""
+
+SEARCHED_MAX = 100_000
+"""Limits the devices among which those that run a bad version are looked for."""
 
 
 class RollbackCounts(NamedTuple):
-    """Counts the devices that run a bad version, and, by reason, those that won't leave it soon."""
+    """Counts the devices that run a bad version, and, by reason, those that won't leave it soon:
+    among the first `looked_at` of them."""
 
     devices: int
     pinned: int
     silent: int
     no_previous: int
+    looked_at: int
 
 
 def _args(rollout: RolloutState) -> tuple[Value, ...]:
@@ -179,25 +177,49 @@ async def matching(db: Reader, head: tuple[int, str], rollout: RolloutState) -> 
 
 async def rollback_counts(
     db: Reader,
-    log_id: int,
+    head: tuple[int, str],
     rollback: RolloutState,
     control: Control,
     *,
     now_ms: int,
-    looked_at_max: int = ALL_DEVICES,
+    looked_at_max: int = SAMPLE_MAX,
 ) -> RollbackCounts:
-    """Returns the counts of a rollback, which need not have started. Whether a device has a
-    previous version is looked up in its history: for the first `looked_at_max` devices, by name."""
-    args = (log_id, *_args(rollback), now_ms - device_current.SILENT_MS)
-    [[found, pinned, silent]] = await db.read(Statement(_ROLLBACK_COUNTS, args))
-    lost = 0
-    if found and rollback.version is None:
-        fallback, tries_max = rollback.fallback, control.settings.max_attempts
-        if fallback is not None and is_withdrawn(control, rollback.model, fallback):
-            fallback = None
-        args = (log_id, *_args(rollback), fallback, tries_max, looked_at_max)
-        [[lost]] = await db.read(Statement(_WITHOUT_PREVIOUS, args))
-    return RollbackCounts(int(found), int(pinned), int(silent), int(lost))
+    """Returns the counts of a rollback, which need not have started. It looks at the first
+    `looked_at_max` devices that run the bad version, by name, among `SEARCHED_MAX`."""
+    assert rollback.bad_version is not None, "a rollback has a bad version"
+    which = _filter(rollback)._replace(version=rollback.bad_version, recall=None)
+    args: list[Value] = [*head]
+    parts = device_pages.looking(which, "", SEARCHED_MAX, args)
+    args += [looked_at_max, rollback.bad_version, now_ms - device_current.SILENT_MS]
+    numbers = zip(("since", "bad", "limit"), range(len(args), 0, -1), strict=False)
+    text = _SAMPLE.format(**parts, **{name: f"${number}" for name, number in numbers})
+    [[found, pinned, silent, last]] = await db.read(Statement(text, tuple(args)))
+    devices = await _running(db, head, which)
+    lost = await _without_previous(db, head[0], rollback, control, last=last) if found else 0
+    return RollbackCounts(devices, int(pinned), int(silent), lost, int(found))
+
+
+async def _running(db: Reader, head: tuple[int, str], which: Filter) -> int:
+    """Returns how many devices run the bad version."""
+    if which.cohort is not None or which.tag is not None:
+        return await device_pages.count(db, head, which)
+    _, counts = await fleet_versions.counts(db, head[0])
+    cell = (which.model, which.version)
+    return sum(each.devices for each in counts if (each.model, each.version) == cell)
+
+
+async def _without_previous(
+    db: Reader, log_id: int, rollback: RolloutState, control: Control, *, last: str
+) -> int:
+    """Returns how many of the devices up to `last` have no version to go back to."""
+    if rollback.version is not None:
+        return 0
+    fallback = rollback.fallback
+    if fallback is not None and is_withdrawn(control, rollback.model, fallback):
+        fallback = None
+    args = (log_id, *_args(rollback), fallback, control.settings.max_attempts, last)
+    [[lost]] = await db.read(Statement(_WITHOUT_PREVIOUS, args))
+    return int(lost)
 
 
 async def page(

@@ -4,17 +4,27 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from msgspec.structs import replace
 
 from firmtrail.access import attributes
 from firmtrail.database.database import Database, Statement
 from firmtrail.database.sqlite import SQLite
-from firmtrail.events.event import Event
+from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import DeviceChanged, DeviceDecommissioned, DeviceRegistered
-from firmtrail.projections import device_current, device_pages, fleet_past
+from firmtrail.events.steering import RollbackStarted
+from firmtrail.projections import (
+    controls,
+    device_current,
+    device_pages,
+    fleet_past,
+    rollout_devices,
+)
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.fleet_past import Past
+from firmtrail.projections.rollout_devices import RollbackCounts
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules import attributes as rules
+from firmtrail.rules import rollout
 from firmtrail.rules.device import FAILING, DeviceState
 from tests.contract.steered_log import check_in, release, roll_out
 from tests.databases import new_log
@@ -182,10 +192,10 @@ async def test_the_devices_that_a_rollout_made_an_offer_are_found_by_it(
     await register(recorder, log_id, *NAMES, model="m")
     await release(recorder, log_id, "1.0.0", "1.1.0")
     await recorder.report(log_id, [report(device=name) for name in NAMES])
-    rollout = await roll_out(recorder, log_id, "1.1.0")
+    made = await roll_out(recorder, log_id, "1.1.0")
     for name in ("d07", "d39"):
         await check_in(recorder, log_id, name)
-    pages = [page async for page in walk(db, log_id, Filter(offered_by=rollout))]
+    pages = [page async for page in walk(db, log_id, Filter(offered_by=made))]
     assert pages == [["d07", "d39"]]
 
 
@@ -204,3 +214,29 @@ async def test_sqlite_is_ordered_to_use_the_index_of_few_devices(
     else:
         [[found]] = await db.read(wrong)
         assert found == len(NAMES)
+
+
+async def test_the_counts_of_a_rollback_say_how_many_devices_they_looked_at(
+    db: Database, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_id = await new_log(db)
+    await register(recorder, log_id, *NAMES, model="m")
+    await release(recorder, log_id, "1.0.0", "1.1.0")
+    await recorder.report(log_id, [report("1.1.0", device=name) for name in NAMES[10:]])
+    await record_events(recorder, log_id, [("device/d12", DeviceChanged(pinned="1.0.0"))])
+    rollback = rollout.started(
+        Recorded(0, 0, "rollout/r", "e", "user/u", RollbackStarted("1.1.0", "m", 10_000))
+    )
+    control = await controls.read(db, log_id)
+
+    async def counted(tag: str | None = None) -> RollbackCounts:
+        return await rollout_devices.rollback_counts(
+            db, (log_id, HEAD_PROJECT), replace(rollback, tag=tag), control, now_ms=0
+        )
+
+    assert await counted() == RollbackCounts(30, 1, 0, 30, 30)
+    assert await counted("none") == RollbackCounts(0, 0, 0, 0, 0)
+    monkeypatch.setattr(rollout_devices, "SEARCHED_MAX", 15)
+    assert await counted() == RollbackCounts(30, 1, 0, 5, 5)
+    monkeypatch.setattr(rollout_devices, "SEARCHED_MAX", 5)
+    assert await counted() == RollbackCounts(30, 0, 0, 0, 0)

@@ -24,7 +24,7 @@ from firmtrail.rules.release import ReleaseKey
 RECALL = f"{PROJECT}/releases/{{model}}/{{version}}/recall"
 
 LOOKED_AT_MAX = 2_000
-"""Limits the devices whose histories the page looks up."""
+"""Limits the devices that the page looks at, for all figures but the first."""
 
 CHOICES_MAX = 12
 """Limits the versions that the page of a recall links; the address takes any other one."""
@@ -54,7 +54,7 @@ async def get_recall(call: Call[RecallQuery, None]) -> web.Response:
         control.decide_rollback(now.control, wanted)
         counts = await rollout_devices.rollback_counts(
             now.reader,
-            call.log_id,
+            (call.log_id, call.project),
             unstarted(call, wanted),
             now.control,
             now_ms=call.services.access.now_ms(),
@@ -81,9 +81,9 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
         back=("releases", model, bad),
         numbers=(
             Figure("devices run it", counts.devices, "bad"),
-            Figure(_without_previous(counts), counts.no_previous, "warn"),
-            Figure("are pinned to another version", counts.pinned),
-            Figure(f"made no call for {SILENT_DAYS} days", counts.silent),
+            Figure(_among(counts, "have no earlier good version"), counts.no_previous, "warn"),
+            Figure(_among(counts, "are pinned to another version"), counts.pinned),
+            Figure(_among(counts, f"made no call for {SILENT_DAYS} days"), counts.silent),
         ),
         fields=()
         if to
@@ -101,11 +101,11 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
     )
 
 
-def _without_previous(counts: RollbackCounts) -> str:
-    words = "have no earlier good version"
-    if counts.devices <= LOOKED_AT_MAX:
+def _among(counts: RollbackCounts, words: str) -> str:
+    """Returns the words of a figure, with the number of devices that it is among."""
+    if counts.looked_at == counts.devices:
         return words
-    return f"of the first {filters.number(LOOKED_AT_MAX)} {words}"
+    return f"of the first {filters.number(counts.looked_at)} {words}"
 
 
 async def post_recall(call: Call[PageQuery, RecallForm]) -> web.Response:

@@ -63,12 +63,14 @@ class RolloutProgress(msgspec.Struct, frozen=True):
 
 class NamedDevices(msgspec.Struct, frozen=True):
     """Counts the devices that run the bad version, and those that will not leave it
-    automatically."""
+    automatically: among the first `looked_at` of them, or all."""
 
     named: int
     pinned: int
     silent: int
     no_previous: int
+    looked_at: int | UnsetType = UNSET
+    """Absent: all were looked at."""
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,9 +252,10 @@ async def named_devices(
     """Counts the devices that a rollback names."""
     now_ms = call.services.access.now_ms()
     named = await rollout_devices.rollback_counts(
-        now.reader, call.log_id, found, now.control, now_ms=now_ms
+        now.reader, (call.log_id, call.project), found, now.control, now_ms=now_ms
     )
-    return NamedDevices(*named)
+    looked_at = UNSET if named.looked_at == named.devices else named.looked_at
+    return NamedDevices(named.devices, named.pinned, named.silent, named.no_previous, looked_at)
 
 
 def withdrawn_at_ms_of(control: Control, found: rollout.RolloutState) -> int | None:
