@@ -9,7 +9,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import postgres_scale, protocols, scale, short, steering, table
+from benchmarks import (
+    console_pages,
+    postgres_scale,
+    protocols,
+    scale,
+    short,
+    steering,
+    table,
+)
 from benchmarks.table import Row
 
 
@@ -27,12 +35,18 @@ def main() -> int:
         help="orders to a million devices, and the rows that their idle polls leave; nothing else",
     )
     longer.add_argument(
+        "--console", action="store_true", help="only pages of the console, at a million devices"
+    )
+    longer.add_argument(
         "--protocols", action="store_true", help="only devices of other protocols, next to our own"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--reports", type=int, default=scale.REPORTS, help="for the scale ones")
     parser.add_argument(
-        "--devices", type=int, default=steering.DEVICES, help="for --steering and --postgres-scale"
+        "--devices",
+        type=int,
+        default=steering.DEVICES,
+        help="for --steering, --console and --postgres-scale",
     )
     options = parser.parse_args()
     rows, faults = _measured(options)
@@ -47,6 +61,8 @@ def main() -> int:
 def _measured(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     if options.steering:
         return steering.run(options.devices)
+    if options.console:
+        return console_pages.run(options.devices)
     if options.protocols:
         return protocols.run()
     if options.postgres_scale:

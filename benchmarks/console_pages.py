@@ -1,6 +1,12 @@
-"""Measures the pages of the console, as one person opens them one after another."""
+"""Measures the pages of the console, as one person opens them one after another, and what open
+fleet pages cost devices.
+
+An open fleet page reads its live part again every ten seconds. Blocks of rounds in which a hundred
+of them are open alternate with blocks in which none is.
+"""
 
 import http.client
+import tempfile
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -8,7 +14,9 @@ from urllib.parse import urlencode
 
 from msgspec.structs import replace
 
-from benchmarks import fleet, processes
+from benchmarks import fleet, load, mixed, processes
+from benchmarks.fleet import Fleet
+from benchmarks.rounds import Measure
 from benchmarks.table import Bound, Row
 
 FLEET_FIRST_MS = Bound(300, 150, lower_is_better=True)
@@ -17,7 +25,26 @@ PAGE_MS = Bound(100, 50, lower_is_better=True)
 
 READS, READ_S = 30, 5.0
 
+VIEWERS, LIVE_EVERY_S = 100, 10
+VIEWED_S = 25
+"""How long the pages of a block are open, with the ten seconds in which they are opened."""
+UNIT = "reports/s"
+BLOCKS, BLOCK_ROUNDS = 3, 3
+VIEWED = Bound(0.95, 0.98)
+"""The rate of reports while the pages are open, as a share of the rate without them."""
+
 C = f"/console/{fleet.PROJECT}"
+
+
+def run(devices: int) -> tuple[list[Row], list[str]]:
+    """Measures a fleet of so many devices that differ; returns the rows and no faults."""
+    with tempfile.TemporaryDirectory(prefix="firmtrail-bench-") as folder:
+        database = f"sqlite:///{folder}/fleet.db"
+        processes.prepare(database)
+        mixed.fill(database, devices)
+        with processes.firmtrail(database) as server:
+            rows = [*measure(server.port, devices, devices), *viewed(server.port, Fleet(devices))]
+    return rows, []
 
 
 def measure(port: int, devices: int, size: int) -> Iterator[Row]:
@@ -31,6 +58,15 @@ def measure(port: int, devices: int, size: int) -> Iterator[Row]:
         ("fleet as of an event", f"?as_of={past}", FLEET_FIRST_MS),
         ("devices", "/devices", PAGE_MS),
         ("devices of a version", f"/devices?version={fleet.VERSIONS[0]}", PAGE_MS),
+        ("devices of a cohort of few", "/devices?cohort=canary", PAGE_MS),
+        ("devices with a tag of few", "/devices?tag=lab", PAGE_MS),
+        ("devices that failed", "/devices?failing=true", PAGE_MS),
+        (
+            "devices whose names begin so",
+            f"/devices?q={fleet.name(devices - 1)[:-2]}",
+            PAGE_MS,
+        ),
+        ("the count of silent devices", "/devices?silent_for=604800&part=count", PAGE_MS),
         ("devices as of an event", f"/devices?as_of={past}", PAGE_MS),
         ("device", device, PAGE_MS),
         ("device as of an event", f"{device}?as_of={past}", PAGE_MS),
@@ -41,6 +77,39 @@ def measure(port: int, devices: int, size: int) -> Iterator[Row]:
         took = _durations_ms(port, f"{C}{path}", cookie)
         row = Row(name=f"page: {name}", value=median(took), unit="ms", bound=bound)
         yield replace(row, p99_ms=max(took))
+
+
+def viewed(port: int, devices: Fleet) -> Iterator[Row]:
+    """Measures single reports without and with a hundred open fleet pages."""
+    cookie = _sign_in(port)
+    unseen = Measure("reports, no page is open", port, devices.singles(), unit=UNIT)
+    seen = Measure(f"reports, {VIEWERS} fleet pages open", port, devices.singles(), unit=UNIT)
+    for _ in range(BLOCKS):
+        for _ in range(BLOCK_ROUNDS):
+            unseen.round()
+        with load.background(_viewers(port, cookie)) as viewers:
+            time.sleep(LIVE_EVERY_S)
+            for _ in range(BLOCK_ROUNDS):
+                seen.round()
+            assert viewers.poll() is None, "the pages were closed too early"
+    yield unseen.row()
+    yield seen.row(unseen, VIEWED)
+
+
+def _viewers(port: int, cookie: str) -> load.Job:
+    """Returns the requests of the open pages; their first ones are spread over ten seconds."""
+    request = (
+        f"GET {C}?part=live HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n"
+        "Accept-Encoding: gzip\r\n\r\n"
+    )
+    return load.Job(
+        port=port,
+        requests=[request.encode()] * VIEWERS * VIEWED_S,
+        keeps=False,
+        connections=VIEWERS,
+        measured_s=VIEWED_S,
+        interval_s=LIVE_EVERY_S,
+    )
 
 
 def _durations_ms(port: int, path: str, cookie: str) -> list[float]:

@@ -80,20 +80,21 @@ class Fleet:
         while True:
             first = random.randrange(self.devices) // GATEWAY_DEVICES * GATEWAY_DEVICES
             served = range(first, min(first + GATEWAY_DEVICES, self.devices))
-            yield [self._report_of(random.choice(served)) for _ in range(ARRAY_REPORTS)]
+            yield [self.report_of(random.choice(served)) for _ in range(ARRAY_REPORTS)]
 
     def scattered(self) -> Iterator[list[dict[str, Any]]]:
         """Yields the arrays of one gateway that serves the whole fleet."""
         while True:
             numbers = (random.randrange(self.devices) for _ in range(ARRAY_REPORTS))
-            yield [self._report_of(number) for number in numbers]
+            yield [self.report_of(number) for number in numbers]
 
     def all_devices(self, version: str) -> Iterator[list[dict[str, Any]]]:
         """Yields arrays until each device has reported this version once."""
         for numbers in batched(range(self.devices), ARRAY_REPORTS):
-            yield [self._report_of(number) | {"version": version} for number in numbers]
+            yield [self.report_of(number) | {"version": version} for number in numbers]
 
-    def _report_of(self, number: int) -> dict[str, Any]:
+    def report_of(self, number: int) -> dict[str, Any]:
+        """Returns a report of the device of this number."""
         return report(next(self._serials)) | {"device": name(number)}
 
     def seed_singles(self) -> Iterator[Sent]:

@@ -9,10 +9,11 @@ Content-Length of an answer, so that it takes as little processor time from the 
 """
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import quantiles
 from time import perf_counter
@@ -68,6 +69,20 @@ def drive(job: Job) -> Result:
         sent.write_bytes(msgspec.msgpack.encode(job))
         subprocess.run([sys.executable, "-m", "benchmarks.load", sent, received], check=True)
         return msgspec.msgpack.decode(received.read_bytes(), type=Result)
+
+
+@contextlib.contextmanager
+def background(job: Job) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs the job in a process of its own until it ends. Every answer must be a good one."""
+    with tempfile.TemporaryDirectory(prefix="firmtrail-load-") as folder:
+        sent, received = Path(folder) / "job", Path(folder) / "result"
+        sent.write_bytes(msgspec.msgpack.encode(job))
+        command = [sys.executable, "-m", "benchmarks.load", str(sent), str(received)]
+        with subprocess.Popen(command) as process:
+            yield process
+        assert process.returncode == 0, "the load generator failed"
+        result = msgspec.msgpack.decode(received.read_bytes(), type=Result)
+        assert not result.failures, result.failures[0]
 
 
 class Load:

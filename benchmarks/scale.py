@@ -94,6 +94,7 @@ def _served(few: Filled, new: Filled, many: Filled, size: int) -> tuple[list[Row
         latencies = [*_latencies(small, few, large, many)]
         past = [*past_reads(large, many.fleet, (many.tokens.admin, many.when), size)]
         pages = [*console_pages.measure(large.port, many.fleet.devices, size)]
+        pages += console_pages.viewed(large.port, many.fleet)
         _read_through(new.path, many.path)
         services = _service("SQLite", large, many), _service("SQLite, new log", fresh, new)
         rows = [
