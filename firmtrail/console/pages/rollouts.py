@@ -102,9 +102,10 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
     """Show a rollout: where its devices are, why they fail, what was ordered."""
     async with consistent_read(call) as now:
         found = rollout_of(call, now.control)
-        counts = await counts_of(call, now, found)
+        counts = None if call.query.part else await counts_of(call, now, found)
         failed = await rollout_failures.newest(now.reader, call.log_id, found)
         orders = await places.orders(call, now, stream(found.id))
+    counts = counts or await _shared_counts(call)
     window, at = _window(call, now.control, found), plan_time(call, now.control)
     return render.page(
         call,
@@ -127,6 +128,17 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         orders=[(words_of(each.recorded.event), each) for each in orders],
         pause=_own_pause(found, orders),
     )
+
+
+async def _shared_counts(call: AnyCall) -> Counts:
+    """Returns what a part of an open page has counted a moment ago. A rollout to a cohort or a tag
+    counts its devices by a walk through the fleet, so open pages share it."""
+
+    async def read() -> Counts:
+        async with consistent_read(call) as now:
+            return await counts_of(call, now, rollout_of(call, now.control))
+
+    return await call.services.shared.get(("rollout", call.log_id, call.path("id")), read)
 
 
 def _plan(
