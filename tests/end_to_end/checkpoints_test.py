@@ -21,7 +21,7 @@ from firmtrail.publishing import checkpoint, signing_key
 from firmtrail.publishing.checkpoint import Checkpoint
 from tests.databases import opened, sqlite_template
 from tests.end_to_end.asking import ask
-from tests.end_to_end.command import firmtrail
+from tests.end_to_end.command import firmtrail, in_process
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT, Server
 from tests.end_to_end.site import P, Site, new_site
@@ -156,7 +156,7 @@ def test_events_are_published_within_a_second_and_when_the_server_ends(
     server.send(signal.SIGTERM)
     assert server.exit_code() == 0
     assert last_published(file).size == receipt["position"] + 1
-    assert firmtrail(fleet.database, "device", "add", "d2", "--project", "acme").exit_code == 0
+    assert in_process(fleet.database, "device", "add", "d2", "--project", "acme").exit_code == 0
     assert last_published(file).size == receipt["position"] + 2, (
         "a command publishes the events that it recorded"
     )
@@ -241,7 +241,7 @@ def test_a_restored_backup_is_refused_until_the_project_continues(
     status, new = fleet.report(server)
     assert (status, new["log"], new["position"]) == (201, 2, 1)
     assert ask(f"{server.url}/readyz")[0] == 200
-    assert firmtrail(fleet.database, *continuing).exit_code == COULD_NOT_RUN
+    assert in_process(fleet.database, *continuing).exit_code == COULD_NOT_RUN
     stop(server)
     assert last_published(file).size == last["position"] + 1
     assert last_published(file, "firmtrail/acme/2").size == 2
@@ -285,7 +285,7 @@ def test_postgres_without_a_key_is_served_only_with_no_publishing(
     serve: Serve, cluster: Fleet
 ) -> None:
     for more in ((), ("--workers", "2")):
-        done = firmtrail(cluster.database, "serve", "--port", "0", *more)
+        done = in_process(cluster.database, "serve", "--port", "0", *more)
         assert done.exit_code == COULD_NOT_RUN
         assert "--no-publishing" in done.said and "--signing-key-file" in done.said
     server = serve(cluster.database, "--no-publishing")
@@ -302,7 +302,7 @@ def test_postgres_with_a_key_needs_a_file_of_checkpoints(postgres_url: str, tmp_
     done = firmtrail(postgres_url, "serve", "--port", "0", FIRMTRAIL_SIGNING_KEY_FILE=str(key))
     assert done.exit_code == COULD_NOT_RUN
     assert "--checkpoints-file" in done.said
-    done = firmtrail(postgres_url, "serve", FIRMTRAIL_SERVE_SIGNING_KEY_FILE=f"{key}.none")
+    done = in_process(postgres_url, "serve", FIRMTRAIL_SERVE_SIGNING_KEY_FILE=f"{key}.none")
     assert done.exit_code == COULD_NOT_RUN
     assert "does not exist" in done.said
 
@@ -315,9 +315,9 @@ def test_contradicting_options_of_a_key_are_refused(
     signing_key.create(key)
     both = ("--no-publishing", "--signing-key-file", str(key), "--workers", workers)
     assert firmtrail(postgres_url, "serve", *both).exit_code == COULD_NOT_RUN
-    assert firmtrail(fleet.database, "serve", "--no-publishing").exit_code == COULD_NOT_RUN
+    assert in_process(fleet.database, "serve", "--no-publishing").exit_code == COULD_NOT_RUN
     places = ("--checkpoints", "a", "--checkpoints-file", "b")
-    assert firmtrail(fleet.database, "serve", *places).exit_code == COULD_NOT_RUN
+    assert in_process(fleet.database, "serve", *places).exit_code == COULD_NOT_RUN
 
 
 async def test_servers_share_checkpoints_in_a_bucket(

@@ -1,4 +1,4 @@
-"""Runs every command as a process, with and without a server, and checks its exit code."""
+"""Runs commands, each kind also as a process, with and without a server; checks exit codes."""
 
 import contextlib
 import json
@@ -58,7 +58,7 @@ def test_an_option_may_come_from_the_environment(database: str) -> None:
 
 @pytest.mark.parametrize("url", ["", "file.db", "mysql://x/y", "sqlite://x", "sqlite:///:memory:"])
 def test_a_url_that_names_no_database_is_refused(url: str) -> None:
-    assert firmtrail(url, "doctor").exit_code == COULD_NOT_RUN
+    assert in_process(url, "doctor").exit_code == COULD_NOT_RUN
 
 
 def test_a_server_creates_its_database_and_ends_with_0(serve: Serve, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_password_is_read_from_standard_input(serve: Serve, database: str) -> 
     new_project(database)
     server = serve(database)
     person = ("user", "add", "Ann@example.org", "--project", "acme", "--role", "viewer")
-    assert firmtrail(database, *person, "--password-stdin").exit_code == COULD_NOT_RUN
+    assert in_process(database, *person, "--password-stdin").exit_code == COULD_NOT_RUN
     assert firmtrail(database, *person, "--password-stdin", stdin="pa ss\n").exit_code == DONE
     login = {"email": "ann@example.org", "password": "pa ss"}
     assert ask(f"{server.url}/api/v1/login", body=login)[0] == 200
@@ -142,7 +142,7 @@ def test_routes_for_the_operator_do_not_exist_over_tcp(serve: Serve, database: s
     ],
 )
 def test_a_refused_command_says_why(arguments: tuple[str, ...], refusing: str) -> None:
-    done = firmtrail(refusing, *arguments)
+    done = in_process(refusing, *arguments)
     assert done.exit_code == COULD_NOT_RUN
     assert "Error: " in done.said
     assert "Traceback" not in done.said
@@ -157,7 +157,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_command_creates_no_database(tmp_path: Path) -> None:
-    done = firmtrail(f"sqlite:///{tmp_path}/none.db", "project", "add", "acme")
+    done = in_process(f"sqlite:///{tmp_path}/none.db", "project", "add", "acme")
     assert done.exit_code == COULD_NOT_RUN
     assert list(tmp_path.iterdir()) == []
 
@@ -173,7 +173,7 @@ def test_an_import_names_the_lines_that_it_skips(database: str, tmp_path: Path) 
         "d4,m1\n"
         "d1,m1,,,\n"
     )
-    done = firmtrail(database, "device", "import", str(file), "--project", "acme")
+    done = in_process(database, "device", "import", str(file), "--project", "acme")
     assert done.exit_code == FOUND_WRONG
     assert [line["device"] for line in done.lines] == ["d1"]
     assert [line.split(":")[0] for line in done.said.splitlines() if line.startswith("line")] == [
@@ -188,8 +188,8 @@ def test_an_interrupted_import_can_be_repeated(database: str, tmp_path: Path) ->
     arguments = ("device", "import", str(file), "--project", "acme")
     first = firmtrail(database, *arguments)
     assert (first.exit_code, len(first.lines)) == (DONE, 1500)
-    assert firmtrail(database, *arguments).exit_code == FOUND_WRONG
-    again = firmtrail(database, *arguments, "--reissue-never-seen")
+    assert in_process(database, *arguments).exit_code == FOUND_WRONG
+    again = in_process(database, *arguments, "--reissue-never-seen")
     assert again.exit_code == DONE
     assert {line["secret"] for line in again.lines}.isdisjoint(
         line["secret"] for line in first.lines
@@ -199,12 +199,12 @@ def test_an_interrupted_import_can_be_repeated(database: str, tmp_path: Path) ->
 def test_migrate_next_to_a_server_says_whether_it_is_needed(serve: Serve, database: str) -> None:
     serve(database)
     assert firmtrail(database, "migrate").exit_code == DONE
-    other = firmtrail(database, "migrate", "--instance", "other")
+    other = in_process(database, "migrate", "--instance", "other")
     assert (other.exit_code, "not of other" in other.said) == (COULD_NOT_RUN, True)
     with contextlib.closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
         connection.commit()
-    old = firmtrail(database, "migrate")
+    old = in_process(database, "migrate")
     assert (old.exit_code, "stop that process" in old.said) == (COULD_NOT_RUN, True)
     assert "Traceback" not in old.said
 
@@ -239,14 +239,14 @@ def test_the_doctor_finds_a_fault(database: str, harm: str, check: str) -> None:
     connection.execute(harm)
     connection.commit()
     connection.close()
-    done = firmtrail(database, "doctor", "--json")
+    done = in_process(database, "doctor", "--json")
     assert done.exit_code == FOUND_WRONG
     assert [row["check"] for row in done.json if row["verdict"] == "fail"] == [check]
 
 
 def test_the_doctor_checks_postgres(postgres: PostgresServer) -> None:
     url = postgres.create_database("doctor")
-    assert firmtrail(url, "doctor").exit_code == FOUND_WRONG
+    assert in_process(url, "doctor").exit_code == FOUND_WRONG
     migrate_now(url)
     found = {row["check"]: row["verdict"] for row in firmtrail(url, "doctor", "--json").json}
     assert found.pop("durability") == "fail"  # the tests' server turns it off for speed
@@ -281,8 +281,8 @@ def test_postgres_must_be_migrated_before_it_is_served(postgres: PostgresServer)
     assert done.exit_code == COULD_NOT_RUN
     assert "firmtrail migrate" in done.said
     assert firmtrail(url, "migrate").exit_code == DONE
-    assert firmtrail(url, "migrate").exit_code == DONE
-    assert firmtrail(f"{url}x", "serve", "--no-publishing").exit_code == COULD_NOT_RUN
+    assert in_process(url, "migrate").exit_code == DONE
+    assert in_process(f"{url}x", "serve", "--no-publishing").exit_code == COULD_NOT_RUN
 
 
 def test_tls_is_served(serve: Serve, database: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from firmtrail.events.times import time_text
 from tests.databases import sqlite_template
 from tests.end_to_end.asking import DONE, ask
-from tests.end_to_end.command import firmtrail, new_project
+from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.doctors import doctors
 
@@ -28,7 +28,7 @@ def test_the_doctor_compares_published_checkpoints_with_the_logs(
 ) -> None:
     file = Path(database.removeprefix("sqlite:///"))
     server = serve(database)
-    assert firmtrail(database, "project", "add", "acme").exit_code == DONE
+    assert in_process(database, "project", "add", "acme").exit_code == DONE
     server.send(signal.SIGTERM)
     assert server.exit_code() == DONE
     assert "holds those of 1 logs" in doctors(database)["checkpoints"]["found"]
@@ -58,7 +58,7 @@ def test_writes_wait_for_a_clock_that_jumped_ahead_until_it_is_accepted(
     server.send(signal.SIGTERM)
     server.exit_code()
     accept = ("log", "accept-clock", "--project", "acme")
-    assert "not too far ahead" in firmtrail(database, *accept).said
+    assert "not too far ahead" in in_process(database, *accept).said
     connection = sqlite3.connect(database.removeprefix("sqlite:///"))
     hour_ahead_ms = int(time.time() * 1000) + 3_600_000
     connection.execute("UPDATE log_heads SET recorded_at_ms = ?", (hour_ahead_ms,))
@@ -76,5 +76,5 @@ def test_writes_wait_for_a_clock_that_jumped_ahead_until_it_is_accepted(
     assert ask(*add)[0] == 201
     assert ask(f"{server.url}/readyz")[0] == 200
     assert doctors(database)["clock"]["verdict"] == "ok"
-    assert firmtrail(database, "audit", "verify", "--project", "acme").exit_code == DONE
-    assert firmtrail(database, "audit", "replay", "--project", "acme").exit_code == DONE
+    assert in_process(database, "audit", "verify", "--project", "acme").exit_code == DONE
+    assert in_process(database, "audit", "replay", "--project", "acme").exit_code == DONE

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession
 
 from tests.databases import migrate_now
-from tests.end_to_end.command import firmtrail, new_project
+from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
 from tests.postgres_server import PostgresServer
 
@@ -33,7 +33,7 @@ def test_releases_are_added_listed_and_withdrawn_without_a_server(
 ) -> None:
     database = f"sqlite:///{tmp_path}/a.db"
     migrate_now(database)
-    assert firmtrail(database, "project", "add", "acme").exit_code == 0
+    assert in_process(database, "project", "add", "acme").exit_code == 0
     added = firmtrail(
         database,
         *("release", "add", "1.0.0+b.7", *M1, "--notes", "first", "--json"),
@@ -43,10 +43,10 @@ def test_releases_are_added_listed_and_withdrawn_without_a_server(
     assert [each["name"] for each in added.json["artifacts"]] == ["firmware.bin", "full.bin"]
     digest = sha256(file.read_bytes()).hexdigest()
     assert (tmp_path / "a.db.artifacts" / "sha256" / digest[:2] / digest).is_file()
-    assert "1.0.0+b.7" in firmtrail(database, "release", "list", "--project", "acme").out
-    withdrawn = firmtrail(database, "release", "withdraw", "1.0.0+b.7", *M1, "--reason", "bricks")
+    assert "1.0.0+b.7" in in_process(database, "release", "list", "--project", "acme").out
+    withdrawn = in_process(database, "release", "withdraw", "1.0.0+b.7", *M1, "--reason", "bricks")
     assert withdrawn.exit_code == 0
-    [shown] = firmtrail(database, "release", "list", "--project", "acme", "--json").json
+    [shown] = in_process(database, "release", "list", "--project", "acme", "--json").json
     assert (shown["withdrawn"], shown["reason"]) == (True, "bricks")
     assert shown["artifacts"] == added.json["artifacts"]
 
@@ -60,16 +60,16 @@ def test_releases_go_to_a_postgres_server_by_its_url(
     url = serve(database, "--artifacts", str(tmp_path / "store")).url
     elsewhere = ("sqlite:///nowhere.db", "release", "add", "1.0.0", *M1)
     by_url = {"FIRMTRAIL_URL": url, "FIRMTRAIL_TOKEN": token}
-    assert firmtrail(*elsewhere, **by_url).exit_code == 0
-    again = firmtrail(*elsewhere, **by_url)
+    assert in_process(*elsewhere, **by_url).exit_code == 0
+    again = in_process(*elsewhere, **by_url)
     assert (again.exit_code, "already has a release 1.0.0" in again.said) == (2, True)
     continued = firmtrail(*elsewhere, "--artifact", f"full.bin={file}", **by_url)
     assert continued.exit_code == 0, continued.said
     other = tmp_path / "other.bin"
     other.write_bytes(b"other")
-    refused = firmtrail(*elsewhere, "--artifact", f"full.bin={other}", **by_url)
+    refused = in_process(*elsewhere, "--artifact", f"full.bin={other}", **by_url)
     assert (refused.exit_code, "has other bytes" in refused.said) == (2, True)
-    assert firmtrail(*elsewhere, "--url", url).exit_code == 2
+    assert in_process(*elsewhere, "--url", url).exit_code == 2
 
 
 def memory_mib(pid: int, what: str) -> float:

@@ -93,10 +93,10 @@ def test_a_fleet_without_rights_or_project_could_not_run(serve: Serve, database:
     token = new_project(database)
     url = serve(database).url
     known = ("--url", url, "--project", "acme")
-    refused = firmtrail(database, "simulate", *known, "--token", "ftt_wrong")
+    refused = in_process(database, "simulate", *known, "--token", "ftt_wrong")
     assert refused.exit_code == 2
     nowhere = ("--url", url, "--project", "nowhere", "--token", token)
-    assert firmtrail(database, "simulate", *nowhere).exit_code == 2
+    assert in_process(database, "simulate", *nowhere).exit_code == 2
 
 
 @pytest.mark.timeout(4 * SECONDS_MAX)
