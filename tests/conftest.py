@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import signal
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -131,6 +132,14 @@ async def recorder(db: Database) -> AsyncIterator[Recorder]:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STARTED] = set()
     memory.keep_temporary_files()
+    _take_ctrl_c()
+
+
+def _take_ctrl_c() -> None:
+    """Makes SIGINT end this process and those that tests start. A shell without job control starts
+    a program in the background with SIGINT ignored, and all that this program starts inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SLOW = ("end_to_end", "browser")
