@@ -25,7 +25,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from firmtrail import config
-from firmtrail.database import files
+from firmtrail.database import files, shared_work
 from firmtrail.database.database import Unavailable
 
 PART_BYTES = 5 * 1024 * 1024
@@ -174,7 +174,7 @@ class Artifacts:
         if (known := self._digests.get(digest)) is not None:
             return known
         if digest not in self._hashing:
-            self._hashing[digest] = asyncio.create_task(self._learn(digest, size_bytes))
+            self._hashing[digest] = shared_work.begin(self._learn(digest, size_bytes))
         return await asyncio.shield(self._hashing[digest])
 
     async def _learn(self, digest: str, size_bytes: int) -> Digests:

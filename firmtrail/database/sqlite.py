@@ -19,7 +19,7 @@ from typing import IO
 from firmtrail.database import file_lock, files, sqlite_connection
 from firmtrail.database.database import Connections, Row, Script, Statement, Unavailable
 from firmtrail.database.migrating import Migrating
-from firmtrail.database.sqlite_writer import ProcessConnection, ThreadConnection, Writer
+from firmtrail.database.sqlite_writer import CLOSED, ProcessConnection, ThreadConnection, Writer
 
 VERSION = sqlite3.sqlite_version_info
 """The version of the SQLite that this process is linked with."""
@@ -67,6 +67,7 @@ class SQLite:
         self._lifetime = lifetime
         self._writer = writer
         self._writing = asyncio.Lock()
+        self._is_closed = False
         self._readers: asyncio.Queue[ThreadConnection] = asyncio.Queue()
         self._reader_count = len(readers)
         for reader in readers:
@@ -134,13 +135,16 @@ class SQLite:
             yield SQLiteSnapshot(reader)
         finally:
             try:
-                await asyncio.shield(reader.send(sqlite_connection.roll_back))
+                with contextlib.suppress(Unavailable):  # closed, and the transaction with it
+                    await asyncio.shield(reader.send(sqlite_connection.roll_back))
             finally:
                 self._readers.put_nowait(reader)  # its next statement is sent after the ROLLBACK
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["SQLiteSnapshot"]:
         """Uses its own connection, so it blocks no other reader."""
+        if self._is_closed:
+            raise Unavailable(CLOSED)
         async with contextlib.AsyncExitStack() as stack:
             with _errors_of_opening(self._path):
                 reader = await _reader(stack, self._path)
@@ -188,6 +192,7 @@ class SQLite:
         return False
 
     async def close(self) -> None:
+        self._is_closed = True
         async with self._writing:
             await self._lifetime.aclose()  # releases the lock last
 

@@ -25,6 +25,7 @@ COMMITS = frozenset({sqlite_connection.play, sqlite_connection.commit})
 """If the process ends while one of these runs, the transaction may be in the file or not."""
 
 ENDED = "the process that writes has ended"
+CLOSED = "the database is closed, because this process is ending"
 
 _log = structlog.get_logger("firmtrail")
 _repeats = Repeats()
@@ -41,7 +42,8 @@ class Writer(Protocol):
         result."""
 
     async def close(self) -> None:
-        """Closes the connection after everything that was sent has ended."""
+        """Closes the connection after everything that was sent has ended. A later call of `send`
+        raises `Unavailable`: a request whose client has gone may still be running."""
 
 
 class ThreadConnection:
@@ -49,6 +51,7 @@ class ThreadConnection:
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
+        self._is_closed = False
 
     @classmethod
     async def open(
@@ -76,11 +79,14 @@ class ThreadConnection:
     async def _run[R](self, function: Callable[..., R], args: Sequence[object]) -> R:
         """Runs the function in one hop. aiosqlite's cursor methods cost 35-100 microseconds a
         statement and can't run several in one call. They all use `_execute` internally."""
+        if self._is_closed:
+            raise Unavailable(CLOSED)
         connection = self._connection
         call = connection._execute(sqlite_connection.run, function, connection._conn, args)  # type: ignore[no-untyped-call] # noqa: SLF001
         return cast("R", await call)
 
     async def close(self) -> None:
+        self._is_closed = True
         await self._connection.close()
 
 
@@ -97,8 +103,11 @@ class ProcessConnection:
         self._sent: deque[tuple[Callable[..., object], asyncio.Future[Any]]] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._ended: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def ready(self) -> None:
+        if self._is_closed:
+            raise Unavailable(CLOSED)
         if self._writer is None:
             await self._start()
 
@@ -158,6 +167,7 @@ class ProcessConnection:
         self._sent.clear()
 
     async def close(self) -> None:
+        self._is_closed = True
         if self._writer is not None:
             self._writer.write_eof()
         if self._ended is not None:

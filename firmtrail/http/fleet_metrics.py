@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from firmtrail.archive import positions
 from firmtrail.archive.positions import ArchiveLag
+from firmtrail.database import shared_work
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
 from firmtrail.eventstore import sizes
 from firmtrail.eventstore.sizes import LogTotals
@@ -61,7 +62,7 @@ class FleetTotals:
         """Returns the totals in Prometheus's text format. Returns nothing if the database does not
         answer in time, or if its tables are missing."""
         if self._reading is None or self._is_over(self._reading):
-            self._reading = asyncio.create_task(_everywhere(self._db, self._archive))
+            self._reading = shared_work.begin(_everywhere(self._db, self._archive))
             self._stale_at_s = monotonic() + CACHED_S
         try:
             found = await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)

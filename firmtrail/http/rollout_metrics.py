@@ -17,6 +17,7 @@ from typing import NamedTuple, get_args
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
+from firmtrail.database import shared_work
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
 from firmtrail.http.metrics import text_of
 from firmtrail.projections import rollouts
@@ -91,7 +92,7 @@ class RolloutTotals:
         """Returns the metrics in Prometheus's text format, with all that this process knows at this
         time. Returns nothing as long as the database has never answered."""
         if self._reading is None or self._is_over(self._reading):
-            self._reading = asyncio.create_task(self._read(now_ms))
+            self._reading = shared_work.begin(self._read(now_ms))
             self._stale_at_s = monotonic() + CACHED_S
         with contextlib.suppress(TimeoutError, Unavailable, NoSuchTable):
             await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)

@@ -10,6 +10,8 @@ from typing import Any
 
 from cachetools import TTLCache
 
+from firmtrail.database import shared_work
+
 SHARED_S = 2
 KEPT_MAX = 1_000
 
@@ -24,7 +26,7 @@ class SharedReads:
         """Returns the value of this key, read now or up to `SHARED_S` ago."""
         task = self._reads.get(key)
         if task is None or (task.done() and _failed(task)):
-            task = self._reads[key] = asyncio.create_task(_read(read))
+            task = self._reads[key] = shared_work.begin(_read(read))
         return await asyncio.shield(task)
 
 

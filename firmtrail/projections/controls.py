@@ -13,6 +13,7 @@ from typing import ClassVar, override
 
 from uuid_utils import uuid7
 
+from firmtrail.database import shared_work
 from firmtrail.database.database import Database, Reader, Row, Script, Statement
 from firmtrail.events.entry import decode
 from firmtrail.eventstore import lineage, log, short_streams
@@ -46,7 +47,7 @@ class Controls:
         read once for all callers that wait for it."""
         while (found := self._known.get(log_id)) is None or found.count < count:
             if log_id not in self._reading:
-                self._reading[log_id] = asyncio.create_task(self._read(log_id))
+                self._reading[log_id] = shared_work.begin(self._read(log_id))
             await asyncio.shield(self._reading[log_id])  # others wait for it, too
         return found
 

@@ -9,7 +9,7 @@ import pytest
 
 from firmtrail.database.database import Database, Given, NoSuchTable, Statement, Unavailable, Value
 from firmtrail.database.postgres import Postgres
-from tests.databases import read, write
+from tests.databases import opened, read, write
 
 TEXTS: list[Value] = [
     "",
@@ -196,3 +196,16 @@ async def test_a_snapshot_writes_nothing(db: Database) -> None:
         with pytest.raises(Unavailable):
             await snapshot.read(Statement("INSERT INTO device_seen VALUES ('acme', 'd1', 1)"))
     assert await fetch(db, _SEEN) == []
+
+
+async def test_what_comes_after_the_end_of_a_database_is_unavailable(database_url: str) -> None:
+    async with opened(database_url) as db:
+        pass
+    with pytest.raises(Unavailable):
+        await read(db, "SELECT 1 LIMIT 1")
+    with pytest.raises(Unavailable):
+        await write(db, "INSERT INTO device_seen VALUES ('acme', 'd1', 1)")
+    for reading in (db.moment(), db.snapshot()):
+        with pytest.raises(Unavailable):
+            async with reading:
+                pytest.fail("it began")

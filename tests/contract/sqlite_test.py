@@ -8,11 +8,11 @@ from time import monotonic
 
 import pytest
 
-from firmtrail.database import sqlite_connection
+from firmtrail.database import file_lock, sqlite_connection
 from firmtrail.database.database import Contended, Database, Given, Statement, Unavailable
 from firmtrail.database.file_lock import Locked
 from firmtrail.database.sqlite import SQLite, has_wal_reset_bug
-from tests.databases import opened, raw, read
+from tests.databases import opened, raw, read, write
 
 _FILL = """\
 INSERT INTO device_seen (project, device, seen_at_ms)
@@ -110,3 +110,28 @@ def test_the_sqlite_versions_that_can_lose_a_commit_are_known(
     version: tuple[int, int, int], has_bug: bool
 ) -> None:
     assert has_wal_reset_bug(version) == has_bug
+
+
+async def test_a_cancelled_reader_stays_cancelled_when_the_file_is_closed(sqlite_url: str) -> None:
+    is_reading = asyncio.Event()
+
+    async def look(db: Database) -> None:
+        async with db.moment():
+            is_reading.set()
+            await asyncio.sleep(60)
+
+    async with opened(sqlite_url) as db:
+        looking = asyncio.create_task(look(db))
+        await is_reading.wait()
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+
+
+async def test_a_closed_file_gets_no_new_process_that_writes(tmp_path: Path) -> None:
+    db = await SQLite.open(tmp_path / "a.db", script_modules=["firmtrail.access.reads"])
+    await db.close()
+    with pytest.raises(Unavailable):
+        await write(db, "CREATE TABLE late (n bigint)")
+    with file_lock.acquire(tmp_path / "a.db"):
+        pass

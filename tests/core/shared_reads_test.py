@@ -1,6 +1,7 @@
 """Open pages share their reads for a moment, and never a failure."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -47,3 +48,26 @@ async def test_a_caller_that_leaves_does_not_end_the_read_of_others() -> None:
     await asyncio.sleep(0)
     is_due.set()
     assert await second == 7
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_not_reported() -> None:
+    shared, is_due, reported = SharedReads(), asyncio.Event(), []
+
+    async def fail() -> int:
+        await is_due.wait()
+        raise ValueError
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: reported.append(context))
+    try:
+        caller = asyncio.create_task(shared.get("a", fail))
+        await asyncio.sleep(0)
+        caller.cancel()
+        is_due.set()
+        await asyncio.wait([caller])
+        await asyncio.sleep(0)
+        del shared, caller
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert reported == []
