@@ -2,10 +2,11 @@
 
 A request takes these steps: the names in the path, the caller, the query, the body, the route's
 handler, and the mapping of its error to a problem. The query and the body are read only after the
-caller is known. Everything that depends on the route alone is computed once, when the endpoint is
-made.
+caller is known. Everything that depends on the route alone is computed once, at its first request.
 """
 
+import functools
+import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -61,7 +62,21 @@ type AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def endpoint(route: Route, services: Services) -> AiohttpHandler:
-    """Returns the route's handler with everything that surrounds it."""
+    """Returns the route's handler with everything that surrounds it. The first request makes it: a
+    command of the command line builds an application and asks one or two of its hundreds of
+    routes."""
+
+    @functools.cache
+    def made() -> AiohttpHandler:
+        return _made(route, services)
+
+    def handle(request: web.Request) -> Awaitable[web.StreamResponse]:
+        return made()(request)
+
+    return inspect.markcoroutinefunction(handle)
+
+
+def _made(route: Route, services: Services) -> AiohttpHandler:
     work = _unprepared(route, services) if route.is_raw else _prepared(route, services)
     observe = services.metrics.observer(route.protocol, route.method, route.path)
     log, traces = _logger(route), services.traces
