@@ -16,7 +16,7 @@ from firmtrail.database import collector
 from firmtrail.database.database import Database
 from firmtrail.recording.recorder import Recorder
 from tests import databases, memory, postgres_server
-from tests.databases import new_log, opened, sqlite_template
+from tests.databases import Fill, new_log, opened
 from tests.postgres_server import NEWEST, PostgresServer
 
 pytest_plugins = ("tests.s3",)
@@ -28,6 +28,7 @@ CONTRACT = Path(__file__).parent / "contract"
 SQLITE = "sqlite"
 STARTED = pytest.StashKey[set[str]]()
 """The releases of PostgreSQL that a test met."""
+MADE = pytest.StashKey[Any]()
 
 type Servers = Callable[[str], PostgresServer]
 
@@ -82,32 +83,56 @@ def postgres_template(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """A fresh migrated file."""
-    return _sqlite_file(tmp_path)
+def fill() -> Fill:
+    """What fills the fresh databases of a test. It runs once for many tests, which get copies."""
+    return databases.with_nothing
 
 
 @pytest.fixture
-def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+def made(request: pytest.FixtureRequest) -> Any:
+    """What `fill` returned for the database of this test, which has to be made before."""
+    return request.node.stash[MADE]
+
+
+@pytest.fixture
+def sqlite_url(request: pytest.FixtureRequest, tmp_path: Path, fill: Fill) -> str:
+    """A fresh migrated file."""
+    return _new_file(request, tmp_path, fill)
+
+
+@pytest.fixture
+def postgres_url(
+    request: pytest.FixtureRequest, postgres: PostgresServer, fill: Fill
+) -> Iterator[str]:
     """A fresh migrated database."""
-    with postgres.fresh_database(postgres_template) as url:
+    with _new_database(request, postgres, fill) as url:
         yield url
 
 
 @pytest.fixture
-def database_url(back_end: PostgresServer | None, tmp_path: Path) -> Iterator[str]:
+def database_url(
+    request: pytest.FixtureRequest, back_end: PostgresServer | None, tmp_path: Path, fill: Fill
+) -> Iterator[str]:
     """A fresh migrated database of the back end."""
     if back_end is None:
-        yield _sqlite_file(tmp_path)
+        yield _new_file(request, tmp_path, fill)
         return
-    with back_end.fresh_database(databases.postgres_template(back_end)) as url:
+    with _new_database(request, back_end, fill) as url:
         yield url
 
 
-def _sqlite_file(folder: Path) -> str:
+def _new_file(request: pytest.FixtureRequest, folder: Path, fill: Fill) -> str:
     path = folder / "firmtrail.db"
-    path.write_bytes(sqlite_template())
+    content, request.node.stash[MADE] = databases.sqlite_filled(fill)
+    path.write_bytes(content)
     return f"sqlite:///{path}"
+
+
+def _new_database(
+    request: pytest.FixtureRequest, server: PostgresServer, fill: Fill
+) -> contextlib.AbstractContextManager[str]:
+    template, request.node.stash[MADE] = databases.postgres_filled(server, fill)
+    return server.fresh_database(template)
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""Makes databases for tests: each is a fresh copy of one that was migrated once."""
+"""Makes databases for tests: each is a fresh copy of one that was migrated, and filled, once."""
 
 import asyncio
 import contextlib
 import functools
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,11 +23,26 @@ from tests.postgres_server import PostgresServer
 
 INSTANCE = "firmtrail"
 
+CONNECTIONS_MAX = 3
+"""An application that starts opens as many as it may, and each begins with empty caches."""
+
+type Fill = Callable[[Database], Awaitable[Any]]
+"""Fills a migrated and empty database; what it returns is the same for each test on a copy."""
+
+
+async def with_nothing(_db: Database) -> None:
+    """Leaves a database migrated and empty."""
+
 
 def migrate_now(url: str) -> None:
     """Migrates; can be called while an event loop runs."""
+    _run_now(migrate(migrating(url), INSTANCE))
+
+
+def _run_now[Result](work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs it in an event loop of its own; can be called while another one runs."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        thread.submit(asyncio.run, migrate(migrating(url), INSTANCE)).result()
+        return thread.submit(asyncio.run, work).result()
 
 
 def migrating(url: str) -> Migrating:
@@ -51,12 +66,36 @@ def postgres_template(server: PostgresServer) -> str:
     return "migrated"
 
 
+@functools.cache
+def sqlite_filled(fill: Fill) -> tuple[bytes, Any]:
+    """Returns the bytes of a database file that was filled, and what `fill` returned."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        path.write_bytes(sqlite_template())
+        made = _run_now(_filled(f"sqlite:///{path}", fill))
+        return path.read_bytes(), made
+
+
+@functools.cache
+def postgres_filled(server: PostgresServer, fill: Fill) -> tuple[str, Any]:
+    """Returns the name of a database that was filled and that no client is connected to, and what
+    `fill` returned."""
+    name = fill.__name__
+    url = server.create_database(name, postgres_template(server))
+    return name, _run_now(_filled(url, fill))
+
+
+async def _filled(url: str, fill: Fill) -> Any:
+    async with opened(url) as db:
+        return await fill(db)
+
+
 async def open_database(url: str) -> SQLite | Postgres:
     if url.startswith("sqlite:///"):
         embedded = await SQLite.open(Path(url.removeprefix("sqlite:///")))
         embedded._writer = Crossing(embedded._writer)
         return embedded
-    return await Postgres.open(url)
+    return await Postgres.open(url, connections_max=CONNECTIONS_MAX)
 
 
 @contextlib.asynccontextmanager

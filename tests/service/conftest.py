@@ -3,34 +3,24 @@
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
-from typing import get_args
 
 import pytest
-from aiohttp import DummyCookieJar, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import web
 
 from firmtrail import config
-from firmtrail.access.roles import Role
 from firmtrail.application import app
 from firmtrail.artifacts import Artifacts
 from firmtrail.database.database import Database
 from firmtrail.http.connection import HttpRunner
 from firmtrail.recording.recorder import Recorder
 from firmtrail.webhooks.targets import AllowedTargets
-from tests.fleet import register
-from tests.people import (
-    add_member,
-    add_project,
-    add_secret,
-    begin_session,
-    issue_token,
-    new_access,
-)
+from tests.databases import Fill, with_nothing
 from tests.publishing import new_publisher
+from tests.service import filling
 from tests.service.ddi import Ddi, add_artifact
+from tests.service.filling import People
 from tests.service.receiver import Receiver, receiving
-from tests.service.site import Address, P, Site
-from tests.service.steered import post
+from tests.service.site import Address, Site
 
 
 @pytest.fixture
@@ -40,48 +30,30 @@ def projects() -> config.ProjectMakers:
 
 
 @pytest.fixture
+def fill(request: pytest.FixtureRequest) -> Fill:
+    """Fills the database with what the test's fixtures need."""
+    if "fleet" in request.fixturenames:
+        return filling.with_fleet
+    return filling.with_people if "site" in request.fixturenames else with_nothing
+
+
+@pytest.fixture
 async def site(
-    db: Database, recorder: Recorder, tmp_path: Path, projects: config.ProjectMakers
+    db: Database,
+    recorder: Recorder,
+    made: People,
+    tmp_path: Path,
+    projects: config.ProjectMakers,
 ) -> AsyncIterator[Site]:
-    access, artifacts = new_access(db), Artifacts(tmp_path / "artifacts")
     publisher = new_publisher(db, tmp_path / "checkpoints", recorder.minimum_sizes)
-    services = app.services(
-        db,
-        access,
-        recorder,
-        publisher=publisher,
-        artifacts=artifacts,
-        seed_project="demo",
-        is_demo=True,
-        projects=projects,
-    )
-    log_id = await add_project(db, access, "acme")
-    other_log_id = await add_project(db, access, "other")
-    await register(recorder, log_id, "d1", "d2")
-    credentials = {"device": await add_secret(db, access, "acme", "d1")}
-    sessions = {}
-    for role in get_args(Role.__value__):
-        person = await add_member(recorder, log_id, f"{role}@example.org", role)
-        credentials[role] = (await issue_token(recorder, log_id, person, role)).text
-        sessions[role] = await begin_session(db, access, person)
-    stranger = await add_member(recorder, other_log_id, "stranger@example.org", "admin")
-    credentials["stranger"] = (await issue_token(recorder, other_log_id, stranger, "admin")).text
-    sessions["stranger"] = await begin_session(db, access, stranger)
-    server = TestServer(app.build(services))
-    await server.start_server(**app.RUNNER_OPTIONS)
-    async with TestClient(server, cookie_jar=DummyCookieJar()) as client:
-        yield Site(client, services, log_id, credentials, sessions)
-    access.hasher.close()
+    options = {"publisher": publisher, "artifacts": Artifacts(tmp_path / "artifacts")}
+    async with filling.served(db, recorder, made, projects=projects, **options) as site:
+        yield site
 
 
 @pytest.fixture
 async def fleet(site: Site) -> Site:
     """d1 and d2 of model m run 1.0.0; m has releases up to 1.2.0."""
-    for name in ("d1", "d2"):
-        await site.call("PATCH", f"{P}/devices/{name}", caller="operator", json={"model": "m"})
-        await site.report({"version": "1.0.0"}, caller="operator", path=f"{P}/devices/{name}")
-    for version in ("1.0.0", "1.1.0", "1.2.0"):
-        await post(site, "releases", {"model": "m", "version": version})
     return site
 
 

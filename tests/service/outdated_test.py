@@ -19,7 +19,7 @@ RUNNING: dict[str, dict[str, str | None]] = {
 
 
 @pytest.fixture(autouse=True)
-async def fleet(site: Site) -> None:
+async def devices_of_two_models(site: Site) -> None:
     """Registers devices of the models m and n; only m has releases."""
     recorder = site.services.recorder
     for model, running in RUNNING.items():
