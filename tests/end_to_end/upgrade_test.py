@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 from firmtrail.schema import migrations
 from tests.databases import INSTANCE, opened, read, write
 from tests.end_to_end import ledger
-from tests.end_to_end.command import firmtrail
+from tests.end_to_end.command import firmtrail, in_process
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.end_to_end.site import get
@@ -23,7 +23,10 @@ from tests.end_to_end.truth import untruths
 pytestmark = pytest.mark.each_postgres
 
 WRITERS = 3
-ROWS = 400
+ROWS = 160
+"""Takes several seconds to fill, so that the first migration is killed long before its end."""
+SECONDS_MAX = 300
+"""Several times what its steps take one after another; each that waits has its own limit."""
 
 EXPAND = """
 from alembic import op
@@ -85,6 +88,7 @@ async def filled(url: str) -> int:
     return int(count)
 
 
+@pytest.mark.timeout(SECONDS_MAX)
 async def test_old_servers_keep_serving_while_the_coming_schema_is_made(
     serve: Serve, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -135,10 +139,10 @@ def test_a_coming_schema_that_is_incompatible_with_this_version_is_refused(
     postgres_url: str, tmp_path: Path
 ) -> None:
     assert migrated(postgres_url, coming(tmp_path, compatible_from="9001")) == 0
-    assert firmtrail(postgres_url, "serve", "--port", "0").exit_code == 2
-    done = firmtrail(postgres_url, "doctor")
+    assert in_process(postgres_url, "serve", "--port", "0").exit_code == 2
+    done = in_process(postgres_url, "doctor")
     assert (done.exit_code, "run a newer version" in done.out) == (1, True)
-    done = firmtrail(postgres_url, "migrate")
+    done = in_process(postgres_url, "migrate")
     assert (done.exit_code, "newer version" in done.said) == (2, True)
 
 

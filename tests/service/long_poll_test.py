@@ -82,7 +82,7 @@ async def test_a_process_has_a_limit_of_waiting_requests(waiting: Site) -> None:
     names = [f"w{n}" for n in range(6)]
     await register(waiting.services.recorder, waiting.log_id, *names)
     tasks = [await poll(waiting, f"{P}/devices/{name}") for name in names]
-    await asyncio.sleep(0.3)
+    assert await is_answered(tasks[-1])
     assert [task.done() for task in tasks] == [False] * 5 + [True]
     assert tasks[-1].result().status == 304
     assert {each.status for each in await asyncio.gather(*tasks)} == {304}
