@@ -13,8 +13,9 @@ run: setup
 	@echo 'Serving the demo; Ctrl-C ends it. README.md, "The first five minutes", says what to try.'
 	.venv/bin/firmtrail serve --demo
 
-# One process a core: each starts databases of its own. PROCESSES=0 runs all in one, for a debugger.
-PROCESSES = auto
+# One process more than there are cores, because end-to-end tests mostly wait: each starts databases of its own.
+# PROCESSES=0 runs all in one, for a debugger.
+PROCESSES := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 test: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest -n $(PROCESSES) --dist worksteal
 
