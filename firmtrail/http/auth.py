@@ -215,6 +215,8 @@ async def _anonymous(access: Access, db: Database, project: str | None) -> Calle
 
 def is_local(request: web.Request, local_socket: str) -> bool:
     """Returns whether the request came over this unix socket, whose file mode is the credential."""
+    if request.remote:  # a peer over a unix socket has no address
+        return False
     transport = request.transport
     return transport is not None and transport.get_extra_info("sockname") == local_socket
 

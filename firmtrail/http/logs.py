@@ -28,7 +28,7 @@ async def log_of(call: AnyCall) -> int:
 
 async def older_logs(call: AnyCall, positions: Iterable[int]) -> list[lineage.Segment]:
     """Returns the older logs that the newest one continues, if they hold one of the positions."""
-    if all(position >= 0 for position in positions):
+    if min(positions, default=0) >= 0:
         return []
     rows = await call.db.read(lineage.segments(call.log_id))
     return lineage.segments_of(rows)

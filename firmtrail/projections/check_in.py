@@ -55,7 +55,10 @@ JOIN log_heads ON log_heads.log_id = given.log_id
 JOIN reported_attributes AS said
     ON said.project = log_heads.project AND said.device = given.device"""
 
-_COLUMNS = len(device_current.STATE.split(","))
+_QUESTION, _SEEN, _DEVICE = 3, 4, 5
+_OFFER = _DEVICE + len(device_current.STATE.split(","))
+_OFFERS = slice(_OFFER, _OFFER + len(device_offers.STATE.split(",")))
+"""The indices of columns in a row of `_LOOK`, without its `n`."""
 
 
 class _Saying(Struct, frozen=True, gc=False):
@@ -104,7 +107,7 @@ def load_saying(keys: Sequence[tuple[Value, ...]]) -> Statement:
 
 def device_saying(rows: Sequence[Row]) -> DeviceAtCheckIn:
     """Returns the device that these rows of `load_saying` are about."""
-    return replace(device_of([row[:-1] for row in rows]), attributes=rows[0][-1])
+    return device_of(rows, attributes=rows[0][-1])
 
 
 def load_polling(keys: Sequence[tuple[Value, ...]]) -> Statement:
@@ -115,19 +118,22 @@ def load_polling(keys: Sequence[tuple[Value, ...]]) -> Statement:
 
 def device_polling(rows: Sequence[Row]) -> DeviceAtCheckIn:
     """Returns the device that these rows of `load_polling` are about."""
-    return replace(device_of([row[:-1] for row in rows]), said_at_ms=rows[0][-1])
+    return device_of(rows, said_at_ms=rows[0][-1])
 
 
-def device_of(rows: Sequence[Row]) -> DeviceAtCheckIn:
-    """Returns the device that these rows of `load` are about."""
-    size, control_count, nudge_count, question, *first = rows[0]
-    counts = LogCounts(size, control_count, nudge_count)
-    if first[1] is None:
-        return DeviceAtCheckIn(counts, None, None, (), None)
-    state, last_seen_at_ms = device_current.current_device(first[: 1 + _COLUMNS])
-    offers = [row[5 + _COLUMNS :] for row in rows]
-    made = [device_offers.offer_of(row) for row in offers if row[0] is not None]
-    return DeviceAtCheckIn(counts, question, state, made, last_seen_at_ms)
+def device_of(
+    rows: Sequence[Row], attributes: str | None = None, said_at_ms: int | None = None
+) -> DeviceAtCheckIn:
+    """Returns the device that these rows of `load` are about, with what it says of itself."""
+    first = rows[0]
+    counts = LogCounts(*first[:_QUESTION])
+    if first[_DEVICE] is None:
+        return DeviceAtCheckIn(counts, None, None, (), None, attributes, said_at_ms)
+    state, last_seen_at_ms = device_current.current_device(first[_SEEN:_OFFER])
+    made = [device_offers.offer_of(row[_OFFERS]) for row in rows if row[_OFFER] is not None]
+    return DeviceAtCheckIn(
+        counts, first[_QUESTION], state, made, last_seen_at_ms, attributes, said_at_ms
+    )
 
 
 async def cases(

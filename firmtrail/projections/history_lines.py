@@ -7,6 +7,8 @@ computed here, on reading, so a late report rewrites no row.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from firmtrail.database.database import Row
 from firmtrail.events.fleet import Status
 from firmtrail.rules.device import ClockFault
@@ -24,13 +26,15 @@ COLUMNS = (
     "order_position",
 )
 """The columns of a row, after which comes the report's detail."""
-_MOVES, _PLACE, _POSITION, _VERSION, _ORDERED, _PREVIOUS, _ORDER_POSITION = map(
-    COLUMNS.index,
-    ("moves", "place", "position", "version", "ordered", "previous_version", "order_position"),
+_MOVES, _PLACE, _POSITION, _VERSION, _LATE = map(
+    COLUMNS.index, ("moves", "place", "position", "version", "late")
+)
+_ORDERED, _PREVIOUS, _ORDER_POSITION = map(
+    COLUMNS.index, ("ordered", "previous_version", "order_position")
 )
 
 
-class HistoryEntry(NamedTuple):
+class HistoryEntry(Struct, frozen=True, gc=False):
     """Holds one line of a device's history."""
 
     place: int
@@ -92,16 +96,16 @@ def _lines(rows: Sequence[Row]) -> Sequence[Row]:
         if order_position is not None:
             followed.add(order_position)
         if not row[_MOVES] or row[_PREVIOUS] != row[_VERSION]:
-            without_offer = (*row[:_ORDERED], None, *row[_ORDERED + 1 :])
-            lines.append(without_offer if is_repeated else row)
+            lines.append((*row[:_ORDERED], None, *row[_ORDERED + 1 :]) if is_repeated else row)
     return lines
 
 
 def _entry(row: Row, before_previous: str | None) -> HistoryEntry:
-    _, moves, place, position, version, status, time_ms, recorded_at_ms, *more = row
-    occurred_at_ms, clock, late, pinned, ordered, sent, previous, _, detail = more
+    place, position, version, status, *times, clock = row[_PLACE:_LATE]
+    late, pinned, ordered, sent, previous, _, detail = row[_LATE:]
+    time_ms, recorded_at_ms, occurred_at_ms = times
     change = None
-    if moves:
+    if row[_MOVES]:
         change = change_of(version, previous, before_previous, Intent(pinned, ordered))
     return HistoryEntry(
         place,
@@ -114,7 +118,7 @@ def _entry(row: Row, before_previous: str | None) -> HistoryEntry:
         clock,
         bool(late),
         sent,
-        previous if moves else None,
+        previous if row[_MOVES] else None,
         change,
         detail,
     )

@@ -1,6 +1,8 @@
 """Classifies the lines of a device's history: upgrade, downgrade, revert, … Pure."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 from firmtrail.rules import version
 
@@ -9,7 +11,7 @@ type Ordered = Literal["rollback", "offered"]
 type ChangeKind = Literal["first", "rollback", "revert", "upgrade", "downgrade", "build"]
 
 
-class Intent(NamedTuple):
+class Intent(Struct, frozen=True, gc=False):
     """Holds what we wanted of a device when it reported: its pin, and whether an open offer ordered
     the version that it reported."""
 

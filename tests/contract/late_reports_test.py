@@ -59,7 +59,7 @@ def lasting(entry: HistoryEntry) -> HistoryEntry:
     """Returns the offer without the members that may depend on the time of recording."""
     is_own_time = entry.occurred_at_ms is not None and entry.clock is None
     time_ms = entry.time_ms if is_own_time else 0
-    return entry._replace(position=0, recorded_at_ms=0, late=False, time_ms=time_ms)
+    return replace(entry, position=0, recorded_at_ms=0, late=False, time_ms=time_ms)
 
 
 async def seen(db: Database, log_id: int, name: str) -> dict[str, Any]:

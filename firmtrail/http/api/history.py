@@ -68,7 +68,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
         asked = asked._replace(stop=min(stop, page.size))
         if not page.entries:  # a device that reported exists
             await _check_existed(call, name, min(stop, page.size))
-        old = await older_logs(call, (entry.position for entry in page.entries))
+        old = await older_logs(call, [entry.position for entry in page.entries])
         items = [_line(entry, old) for entry in page.entries[:limit]]
         end = lists.next_key(page.entries, limit, lambda entry: (entry.place, entry.position))
         return ListPage(items, end, page.size if query.as_of is None else stop)
