@@ -25,7 +25,18 @@ from firmtrail.database.database import Database, Given, Statement
 type CredentialKey = tuple[str, str | None, str | None]
 """(digest or `WEAK`, project of the path, device of the path)."""
 
-_FIND = """\
+_KNOWN = """\
+EXISTS (
+            SELECT 1
+            FROM device_current AS current
+            WHERE current.log_id = projects.log_id
+                AND current.generation = (
+                    SELECT generation
+                    FROM views
+                    WHERE log_id = projects.log_id AND name = 'device_current')
+                AND current.device = given.device"""
+
+_FIND = f"""\
 SELECT
     given.n,
     projects.log_id,
@@ -60,29 +71,12 @@ SELECT
             WHERE seen.project = given.project
                 AND seen.device = given.device
                 AND seen.seen_at_ms > 0) THEN 1
-        WHEN EXISTS (
-            SELECT 1
-            FROM device_current AS current
-            WHERE current.log_id = projects.log_id
-                AND current.generation = (
-                    SELECT generation
-                    FROM views
-                    WHERE log_id = projects.log_id AND name = 'device_current')
-                AND current.device = given.device
-                AND current.recorded_position IS NOT NULL) THEN 1
+        WHEN {_KNOWN} AND current.recorded_position IS NOT NULL) THEN 1
         ELSE 0
     END,
     coalesce(tokens.registers, 0),
     CASE
-        WHEN tokens.registers = 1 AND given.device <> '' AND NOT EXISTS (
-            SELECT 1
-            FROM device_current AS current
-            WHERE current.log_id = projects.log_id
-                AND current.generation = (
-                    SELECT generation
-                    FROM views
-                    WHERE log_id = projects.log_id AND name = 'device_current')
-                AND current.device = given.device) THEN 1
+        WHEN tokens.registers = 1 AND given.device <> '' AND NOT {_KNOWN}) THEN 1
         ELSE 0
     END
 FROM given

@@ -9,7 +9,6 @@ The database may change meanwhile: the rows and the log's end are read in one sn
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import NamedTuple
 
 from msgspec import json
 from yarl import URL
@@ -17,7 +16,7 @@ from yarl import URL
 from firmtrail.audit import rows
 from firmtrail.audit.access_fold import TYPES, AccessFold, TokenState, WebhookState
 from firmtrail.audit.columns import UNREADABLE
-from firmtrail.audit.finding import Findings
+from firmtrail.audit.finding import Findings, ProjectAudit
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.rows import PAGE_ROWS, pages_of_project
 from firmtrail.database.database import Reader, Row, Statement
@@ -93,21 +92,12 @@ _NAMES = json.Decoder(tuple[str, ...])
 _UNREADABLE_WEBHOOK = WebhookState("unreadable", None, None, ())
 
 
-class _Audit(NamedTuple):
-    project: str
-    name: str
-    findings: Findings
-
-    def add(self, where: str, what: str) -> None:
-        self.findings.add(self.name, where, what)
-
-
 async def replay(name: str, project: str, logs: Sequence[AuditedLog], findings: Findings) -> None:
     """Folds all logs of the project, and adds a finding for every row of access that differs.
     Findings show the project as `name`. The ids of all living secrets are kept in memory."""
     if not logs:
         return
-    audit, fold, newest = _Audit(project, name, findings), AccessFold(), logs[-1]
+    audit, fold, newest = ProjectAudit(logs[0].db, project, name, findings), AccessFold(), logs[-1]
     for log in logs[:-1]:
         size = (await rows.head(log.db, log.log_id)).size
         if not await _fold(audit, fold, log, range(size)):
@@ -121,7 +111,7 @@ async def replay(name: str, project: str, logs: Sequence[AuditedLog], findings: 
             await _compare(audit, fold, snapshot)
 
 
-async def _fold(audit: _Audit, fold: AccessFold, log: AuditedLog, span: range) -> bool:
+async def _fold(audit: ProjectAudit, fold: AccessFold, log: AuditedLog, span: range) -> bool:
     """Returns whether the span could be folded; a finding names the entry that could not."""
     at = span.start
     try:
@@ -138,7 +128,7 @@ async def _fold(audit: _Audit, fold: AccessFold, log: AuditedLog, span: range) -
     return True
 
 
-async def _compare(audit: _Audit, fold: AccessFold, snapshot: Reader) -> None:
+async def _compare(audit: ProjectAudit, fold: AccessFold, snapshot: Reader) -> None:
     for name, owner in await snapshot.read(Statement(_OTHER_NAMES, (audit.project,))):
         audit.add(f"projects ({name})", f"names a log of the project {owner}")
     members = pages_of_project(snapshot, _MEMBERS, audit.project)
@@ -176,7 +166,7 @@ def _webhook(row: Row) -> WebhookState:
 
 
 def _differences(
-    audit: _Audit, table: str, expected: Mapping[str, object], found: Mapping[str, object]
+    audit: ProjectAudit, table: str, expected: Mapping[str, object], found: Mapping[str, object]
 ) -> None:
     for key in sorted(expected.keys() | found.keys()):
         where = f"{table} ({key})"
@@ -188,7 +178,7 @@ def _differences(
             audit.add(where, f"is {found[key]}; the log says {expected[key]}")
 
 
-async def _check_logins(audit: _Audit, snapshot: Reader) -> None:
+async def _check_logins(audit: ProjectAudit, snapshot: Reader) -> None:
     logins = pages_of_project(snapshot, _LOGINS, audit.project)
     async for token_id, role, created_at_ms, expires_at_ms, issued_by, now_ms in logins:
         is_bounded = (
@@ -201,7 +191,7 @@ async def _check_logins(audit: _Audit, snapshot: Reader) -> None:
             audit.add(f"tokens ({token_id})", "is valid in all projects, but is not a valid login")
 
 
-async def _compare_secrets(audit: _Audit, fold: AccessFold, snapshot: Reader) -> None:
+async def _compare_secrets(audit: ProjectAudit, fold: AccessFold, snapshot: Reader) -> None:
     left = fold.secrets
     async for device, found in _secrets(snapshot, audit.project):
         expected = left.pop(device, {})

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
 
 from firmtrail.audit import rows
-from firmtrail.audit.finding import Findings
+from firmtrail.audit.finding import Findings, ProjectAudit
 from firmtrail.audit.logs import AuditedLog
-from firmtrail.database.database import Database, Row, Statement
+from firmtrail.database.database import Row, Statement
 from firmtrail.events.log import AccessRecordSealed, AccessRecordTrimmed
 from firmtrail.eventstore import chain, short_streams
 
@@ -57,23 +57,13 @@ class ExpectedHead(NamedTuple):
     """The table or the position in the log that says so."""
 
 
-class _Audit(NamedTuple):
-    db: Database
-    project: str
-    name: str
-    findings: Findings
-
-    def add(self, where: str, what: str) -> None:
-        self.findings.add(self.name, where, what)
-
-
 async def verify(name: str, project: str, logs: Iterable[AuditedLog], findings: Findings) -> None:
     """Checks all rows of the project's access record. Findings show the project as `name`. The
     record may grow meanwhile, so the expected heads are read before the rows."""
     logs = list(logs)
     if not logs:
         return
-    audit = _Audit(logs[0].db, project, name, findings)
+    audit = ProjectAudit(logs[0].db, project, name, findings)
     expected, start = await _seals(audit, logs)
     expected += await _stored_head(audit, expected)
     for [request_id] in await audit.db.read(Statement(_OUTSIDE, (project,))):
@@ -83,7 +73,7 @@ async def verify(name: str, project: str, logs: Iterable[AuditedLog], findings: 
 
 
 async def _seals(
-    audit: _Audit, logs: Iterable[AuditedLog]
+    audit: ProjectAudit, logs: Iterable[AuditedLog]
 ) -> tuple[list[ExpectedHead], ExpectedHead]:
     """Returns the sealed heads, and the one where the chain begins: after the deleted rows."""
     seals: dict[int, ExpectedHead] = {0: ExpectedHead(0, chain.START, "the beginning")}
@@ -100,7 +90,7 @@ async def _seals(
 
 
 async def _events(
-    audit: _Audit, logs: Iterable[AuditedLog]
+    audit: ProjectAudit, logs: Iterable[AuditedLog]
 ) -> AsyncIterator[tuple[AccessRecordSealed | AccessRecordTrimmed, str]]:
     """Yields what the logs say about the record, each with its place."""
     for log in logs:
@@ -111,14 +101,14 @@ async def _events(
                 yield event, f"{log.name} position {position}"
 
 
-async def _find_trimmed(audit: _Audit, start: ExpectedHead) -> None:
+async def _find_trimmed(audit: ProjectAudit, start: ExpectedHead) -> None:
     """Adds a finding for rows that are there although the log says that they are deleted."""
     for [seq] in await audit.db.read(Statement(_TRIMMED, (audit.project, start.size))):
         what = f"is there, but {start.source} says that it is deleted: trim the record again"
         audit.add(f"{TABLE} (row {seq})", what)
 
 
-async def _stored_head(audit: _Audit, seals: list[ExpectedHead]) -> list[ExpectedHead]:
+async def _stored_head(audit: ProjectAudit, seals: list[ExpectedHead]) -> list[ExpectedHead]:
     """Returns the head in `access_heads`; none if it contradicts the seals."""
     found = await audit.db.read(Statement(_HEAD, (audit.project,)))
     last = max((seal.size for seal in seals), default=0)
@@ -138,7 +128,9 @@ async def _stored_head(audit: _Audit, seals: list[ExpectedHead]) -> list[Expecte
 class _Chain:
     """Computes the chain from the rows, and compares it with the expected heads."""
 
-    def __init__(self, audit: _Audit, expected: list[ExpectedHead], start: ExpectedHead) -> None:
+    def __init__(
+        self, audit: ProjectAudit, expected: list[ExpectedHead], start: ExpectedHead
+    ) -> None:
         self._audit = audit
         self.expected = deque(each for each in expected if each.size >= start.size)
         self.size = self._verified_size = start.size
@@ -158,7 +150,7 @@ class _Chain:
             self._head, self._verified_size = expected.head, expected.size
 
 
-async def _compare(audit: _Audit, expected: list[ExpectedHead], start: ExpectedHead) -> None:
+async def _compare(audit: ProjectAudit, expected: list[ExpectedHead], start: ExpectedHead) -> None:
     found, after = _Chain(audit, expected, start), start.size - 1
     found.check()
     async for row in rows.pages_of_project(audit.db, _PAGE, audit.project, after=after):

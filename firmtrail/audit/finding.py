@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from firmtrail.database.database import Database
+
 SHOWN_MAX = 100
 
 
@@ -26,3 +28,15 @@ class Findings:
         self.count += 1
         if len(self.kept) < SHOWN_MAX:
             self.kept.append(Finding(log, where, what))
+
+
+class ProjectAudit(NamedTuple):
+    """Holds what all steps of the audit of a project need; findings show it as `name`."""
+
+    db: Database
+    project: str
+    name: str
+    findings: Findings
+
+    def add(self, where: str, what: str) -> None:
+        self.findings.add(self.name, where, what)

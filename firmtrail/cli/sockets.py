@@ -25,13 +25,8 @@ def private_socket(path: Path) -> Iterator[socket.socket]:
     serves there.
     """
     path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(path))
-        path.chmod(0o600)  # nobody can connect before it listens
-        try:
-            yield bound
-        finally:
-            path.unlink(missing_ok=True)
+    with _bound(path, 0o600) as bound:
+        yield bound
 
 
 @contextlib.contextmanager
@@ -40,15 +35,20 @@ def proxy_socket(path: Path) -> Iterator[socket.socket]:
 
     Its owner and its group may connect. A socket that no process serves any more is replaced.
     Raises OSError, also if a process serves it, or if the path is something else.
-
-    A worker is a fork of the process that calls this, and leaves through this same block; only that
-    process removes the socket.
     """
-    creator = os.getpid()
     _remove_unserved(path)
+    with _bound(path, 0o660) as bound:
+        yield bound
+
+
+@contextlib.contextmanager
+def _bound(path: Path, mode: int) -> Iterator[socket.socket]:
+    """Binds a unix socket, and removes it at the end. A worker is a fork of the process that calls
+    this, and leaves through this same block; only that process removes the socket."""
+    creator = os.getpid()
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(path))
-        path.chmod(0o660)  # nobody can connect before it listens
+        path.chmod(mode)  # nobody can connect before it listens
         try:
             yield bound
         finally:

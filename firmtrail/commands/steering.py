@@ -140,7 +140,7 @@ def advance(
     """Lets the rollout reach more of its devices: a percentage, or the next phase of its plan."""
     return _change(
         name,
-        lambda now, at: decide_advance(control.commandable(now, name), reach, at),
+        lambda found, at: decide_advance(found, reach, at),
         reason,
         actor,
     )
@@ -152,7 +152,7 @@ def change_plan(
     """Gives the rollout other phases after those that it began."""
     return _change(
         name,
-        lambda now, at: decide_plan_change(control.commandable(now, name), wanted, at),
+        lambda found, at: decide_plan_change(found, wanted, at),
         reason,
         actor,
     )
@@ -160,62 +160,44 @@ def change_plan(
 
 def pause(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Pauses the rollout: it offers nothing more until it is resumed."""
-    return _change(
-        name,
-        lambda now, _: decide_pause(control.commandable(now, name)),
-        reason,
-        actor,
-    )
+    return _change(name, lambda found, _: decide_pause(found), reason, actor)
 
 
 def resume(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Resumes the rollout; earlier failures no longer count towards pausing."""
-    return _change(
-        name,
-        lambda now, _: decide_resume(control.commandable(now, name)),
-        reason,
-        actor,
-    )
+    return _change(name, lambda found, _: decide_resume(found), reason, actor)
 
 
 def abort(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Ends the rollout: it decides nothing any more."""
-    return _change(
-        name,
-        lambda now, _: decide_abort(control.existing(now, name)),
-        reason,
-        actor,
-    )
+    return _change(name, lambda found, _: decide_abort(found), reason, actor, find=control.existing)
 
 
 def approve(name: str, reason: str | None, *, person: str, actor: str) -> LogCommand[RolloutState]:
     """Approves a rollout that waits for it."""
-    return _change(
-        name,
-        lambda now, _: decide_approve(control.commandable(now, name), person),
-        reason,
-        actor,
-    )
+    return _change(name, lambda found, _: decide_approve(found, person), reason, actor)
 
 
 def reject(name: str, reason: str | None, *, person: str, actor: str) -> LogCommand[RolloutState]:
     """Rejects a rollout that waits for approval: it ends."""
     return _change(
-        name,
-        lambda now, _: decide_reject(control.existing(now, name), person),
-        reason,
-        actor,
+        name, lambda found, _: decide_reject(found, person), reason, actor, find=control.existing
     )
 
 
 def _change(
-    name: str, decide: Callable[[Control, PlanTime], Event], reason: str | None, actor: str
+    name: str,
+    decide: Callable[[RolloutState, PlanTime], Event],
+    reason: str | None,
+    actor: str,
+    *,
+    find: Callable[[Control, str], RolloutState] = control.commandable,
 ) -> LogCommand[RolloutState]:
     """Returns a command that records what `decide` returns, in the rollout's stream."""
 
     async def command(commit: Commit) -> RolloutState:
-        control = commit.draft.control
-        event = decide(control, PlanTime(commit.draft.now_ms, control.halts))
+        now = commit.draft.control
+        event = decide(find(now, name), PlanTime(commit.draft.now_ms, now.halts))
         commit.draft.record(rollout.stream(name), event, actor=actor, text=reason)
         return commit.draft.control.rollouts[name]
 

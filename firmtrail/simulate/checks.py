@@ -16,24 +16,6 @@ PAGE_ITEMS = 500
 REPORTS = ("FirmwareInstalled", "FirmwareRunning", "UpdateProgressed", "UpdateFailed")
 
 
-class _Device(msgspec.Struct, frozen=True):
-    device: str
-    version: str | None
-    since: str | None
-    previous_version: str | None
-    status: str | None
-    failing: bool
-
-
-class _Line(msgspec.Struct, frozen=True):
-    version: str
-    previous_version: str | None
-    change: str
-    since: str
-    position: int
-    late: bool
-
-
 class _Page[Item](msgspec.Struct, frozen=True):
     items: list[Item]
     next: str | None
@@ -56,9 +38,9 @@ class FetchedEntry(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
-_history = msgspec.json.Decoder(_Page[_Line]).decode
+_history = msgspec.json.Decoder(_Page[ExpectedLine]).decode
 _shares = msgspec.json.Decoder(_Page[_Share]).decode
-_devices = msgspec.json.Decoder(_Page[_Device]).decode
+_devices = msgspec.json.Decoder(_Page[ExpectedState]).decode
 _next = msgspec.json.Decoder(_Page[msgspec.Raw]).decode
 _entry = msgspec.json.Decoder(FetchedEntry).decode
 
@@ -78,8 +60,7 @@ async def histories(client: Client, devices: Iterator[SimulatedDevice]) -> None:
     """Compares the histories of devices, one after the other."""
     for device in devices:
         answer = await client.get(f"/devices/{device.name}/history?limit={PAGE_ITEMS}")
-        lines = _history(answer.body).items if answer.status == 200 else []
-        actual = [ExpectedLine(*msgspec.structs.astuple(line)) for line in lines]
+        actual = _history(answer.body).items if answer.status == 200 else []
         expected = fleet.history(device)[:PAGE_ITEMS]
         if actual != expected:
             client.tally.differ(f"{device.name}: history is {actual}, should be {expected}")
@@ -89,8 +70,7 @@ async def states(client: Client, devices: Sequence[SimulatedDevice], model: str)
     """Compares what every device runs with the list of devices."""
     actual: dict[str, ExpectedState] = {}
     async for body in pages(client, f"/devices?model={model}&limit={PAGE_ITEMS}"):
-        items = _devices(body).items
-        actual |= {each.device: ExpectedState(*msgspec.structs.astuple(each)[1:]) for each in items}
+        actual |= {each.device: each for each in _devices(body).items}
     for device in devices:
         found, expected = actual.get(device.name), fleet.state(device)
         if found != expected:

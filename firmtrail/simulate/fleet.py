@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
@@ -219,7 +220,7 @@ def _in_style(device: SimulatedDevice, version: str, status: str, now_ms: int) -
             return ReportBody(version, status)
 
 
-class ExpectedLine(NamedTuple):
+class ExpectedLine(msgspec.Struct, frozen=True):
     """Holds a line of a device's history as the service must show it."""
 
     version: str
@@ -230,9 +231,10 @@ class ExpectedLine(NamedTuple):
     late: bool
 
 
-class ExpectedState(NamedTuple):
+class ExpectedState(msgspec.Struct, frozen=True):
     """Holds a device's state as the service must show it."""
 
+    device: str
     version: str | None
     since: str | None
     previous_version: str | None
@@ -279,11 +281,16 @@ def _late(device: SimulatedDevice, report: RecordedReport) -> bool:
 
 def state(device: SimulatedDevice) -> ExpectedState:
     if not device.recorded:
-        return ExpectedState(None, None, None, None, failing=False)
+        return ExpectedState(device.name, None, None, None, None, failing=False)
     status = max(device.recorded, key=lambda each: each.order).report.status
     newest = next(iter(history(device)), None)
     if newest is None:
-        return ExpectedState(None, None, None, status, status in FAILING)
+        return ExpectedState(device.name, None, None, None, status, status in FAILING)
     return ExpectedState(
-        newest.version, newest.since, newest.previous_version, status, status in FAILING
+        device.name,
+        newest.version,
+        newest.since,
+        newest.previous_version,
+        status,
+        status in FAILING,
     )

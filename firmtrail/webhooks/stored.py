@@ -104,7 +104,13 @@ WHERE project = $1 AND webhook_id > $2
 ORDER BY webhook_id
 LIMIT $3"""
 
-_UPDATE = """\
+_BEGINNING_AGAIN = "failing_since_ms = NULL, failures = 0, next_at_ms = 0, last_error = NULL"
+
+_REVISED = """\
+revision = revision + 1, lease = NULL
+WHERE project = $1 AND webhook_id = $2"""
+
+_UPDATE = f"""\
 UPDATE webhooks
 SET url = $3,
     types = $4,
@@ -113,42 +119,28 @@ SET url = $3,
     description = $7,
     enabled = $8,
     disabled_reason = $9,
-    failing_since_ms = NULL,
-    failures = 0,
-    next_at_ms = 0,
-    last_error = NULL,
-    revision = revision + 1,
-    lease = NULL
-WHERE project = $1 AND webhook_id = $2"""
+    {_BEGINNING_AGAIN},
+    {_REVISED}"""
 
-_RENEW = """\
+_RENEW = f"""\
 UPDATE webhooks
 SET old_secret = secret,
     old_secret_until_ms = $4,
     secret = $3,
-    revision = revision + 1,
-    lease = NULL
-WHERE project = $1 AND webhook_id = $2"""
+    {_REVISED}"""
 
-_MOVE = """\
+_MOVE = f"""\
 UPDATE webhooks
 SET log_id = $3,
     position = $4,
-    failing_since_ms = NULL,
-    failures = 0,
-    next_at_ms = 0,
-    last_error = NULL,
-    revision = revision + 1,
-    lease = NULL
-WHERE project = $1 AND webhook_id = $2"""
+    {_BEGINNING_AGAIN},
+    {_REVISED}"""
 
-_DISABLE = """\
+_DISABLE = f"""\
 UPDATE webhooks
 SET enabled = 0,
     disabled_reason = $4,
-    revision = revision + 1,
-    lease = NULL
-WHERE project = $1 AND webhook_id = $2 AND revision = $3
+    {_REVISED} AND revision = $3
 RETURNING webhook_id"""
 
 _REMOVE = "DELETE FROM webhooks WHERE project = $1 AND webhook_id = $2 RETURNING webhook_id"

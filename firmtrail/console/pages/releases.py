@@ -78,6 +78,14 @@ async def _fleet(call: AnyCall, now: ConsistentRead) -> Fleet:
     return Fleet(size, shown, of_model)
 
 
+async def _fleet_with(call: AnyCall, now: ConsistentRead, key: ReleaseKey) -> Fleet:
+    """Returns the releases. Raises `NotFound` if this one is none of them."""
+    found = await _fleet(call, now)
+    if key not in found.releases:
+        raise NotFound(f"{key.model} has no release {key.version}.")
+    return found
+
+
 def _is(latest: ReleaseState | None, key: ReleaseKey) -> bool:
     return latest is not None and latest.version == key.version
 
@@ -106,9 +114,7 @@ async def get_release(call: Call[PageQuery, None]) -> web.Response:
     """Show a release: its artifacts, the devices that run it, and its rollouts."""
     key = key_of(call)
     async with consistent_read(call) as now:
-        fleet = await _fleet(call, now)
-        if key not in fleet.releases:
-            raise NotFound(f"{key.model} has no release {key.version}.")
+        fleet = await _fleet_with(call, now, key)
         where = await places.places(call, now)
         rollouts = _rollouts_of(now, key)
     shown = fleet.releases[key]
@@ -166,9 +172,7 @@ async def get_withdrawal(call: Call[PageQuery, None]) -> web.Response:
     """Ask to confirm the withdrawal of a release."""
     key = key_of(call)
     async with consistent_read(call) as now:
-        fleet = await _fleet(call, now)
-        if key not in fleet.releases:
-            raise NotFound(f"{key.model} has no release {key.version}.")
+        fleet = await _fleet_with(call, now, key)
         running = [each for each in _rollouts_of(now, key) if each.phase == "running"]
     asked = Confirmation(
         title=f"Withdraw {key.version} of {key.model}",

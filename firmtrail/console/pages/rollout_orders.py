@@ -22,6 +22,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.rollout_tries import plan_time
 from firmtrail.http.rollouts import CommandMaker, person_of, reach_of, rollout_of
 from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.control import Control, is_over
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.rollout_decisions import decide_advance
@@ -176,15 +177,21 @@ async def post_order(call: Call[PageQuery, OrderForm]) -> web.Response:
     confirm.check_reason(body)
     make = kind.make or _maker(call)
     order = make(name, reason=body.reason, actor=call.caller.actor)
+    return await obey(call, order)
+
+
+async def obey(call: AnyCall, order: LogCommand[RolloutState]) -> web.Response:
+    """Gives an order to the rollout of the path, once for the key of its form, if the rollout is as
+    the person saw it; and leads to its page."""
 
     async def command(commit: Commit) -> CommandAnswer:
         control = commit.draft.control
-        confirm.check_seen(body, seen_of(control, rollout_of(call, control)))
+        confirm.check_seen(call.body, seen_of(control, rollout_of(call, control)))
         await order(commit)
         return CommandAnswer(200, {})
 
-    await confirm.run(call, body.key, command)
-    return render.redirect(call, "rollouts", name)
+    await confirm.run(call, call.body.key, command)
+    return render.redirect(call, "rollouts", call.path("id"))
 
 
 ROUTES = (

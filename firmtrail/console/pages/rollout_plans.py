@@ -9,11 +9,10 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import CommandAnswer
 from firmtrail.console import confirm, places, render, rollout_forms
 from firmtrail.console.confirm import ConfirmationForm
 from firmtrail.console.here import Moment
-from firmtrail.console.pages.rollout_orders import seen_of
+from firmtrail.console.pages.rollout_orders import obey, seen_of
 from firmtrail.console.pages.rollouts import ROLLOUT, Counts, counts_of
 from firmtrail.console.plan_steps import PlanStep, steps
 from firmtrail.console.rollout_forms import Texts
@@ -26,7 +25,6 @@ from firmtrail.http.faults import faults_of
 from firmtrail.http.rollout_tries import plan_time, planned_with_approvals
 from firmtrail.http.rollouts import rollout_of
 from firmtrail.http.route import Route
-from firmtrail.recording.commit import Commit
 from firmtrail.rules import phases, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
 from firmtrail.rules.rollout import RolloutState, stream
@@ -95,15 +93,7 @@ class _Page:
         event = await planned_with_approvals(call, name, wanted)
         actor = call.caller.actor
         change = commands.change_plan(name, reason=body.reason, actor=actor, wanted=event)
-
-        async def command(commit: Commit) -> CommandAnswer:
-            control = commit.draft.control
-            confirm.check_seen(body, seen_of(control, rollout_of(call, control)))
-            await change(commit)
-            return CommandAnswer(200, {})
-
-        await confirm.run(call, body.key, command)
-        return render.redirect(call, "rollouts", name)
+        return await obey(call, change)
 
     def _read(self, texts: Texts) -> tuple[tuple[PlanPhase, ...], dict[str, str]]:
         """Returns the phases that the fields describe, and the faults by the fields' names."""

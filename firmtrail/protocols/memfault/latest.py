@@ -4,6 +4,7 @@ A device says with each question which version it runs, and reports nothing else
 version is recorded when it changes, and a failed update is never seen.
 """
 
+from collections.abc import Awaitable, Callable
 from http import HTTPMethod
 
 import msgspec
@@ -64,16 +65,28 @@ class LatestRelease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 type LatestCall = Call[LatestQuery, None]
+type _Show = Callable[[LatestCall, DecidedDevice, ReleaseArtifact], Awaitable[web.Response]]
 
 
-async def get_latest(call: LatestCall) -> web.Response:
-    """Return the release that a Memfault device should install, or 204."""
+async def _answered(call: LatestCall, show: _Show) -> web.Response:
+    """Answers with the file that the device should install, with 204, or with what is missing."""
     if (missing := _missing(call.query)) is not None:
         return missing
     decided = await _checked_in(call)
     found = _chosen(decided) if decided else None
     if decided is None or found is None:
         return respond.no_content()
+    return await show(call, decided, found)
+
+
+async def get_latest(call: LatestCall) -> web.Response:
+    """Return the release that a Memfault device should install, or 204."""
+    return await _answered(call, _as_release)
+
+
+async def _as_release(
+    call: LatestCall, decided: DecidedDevice, found: ReleaseArtifact
+) -> web.Response:
     version, artifact = str(decided.decision.version), await with_digests(call, found)
     shown = LatestArtifact(
         hardware_version=decided.state.model or "",
@@ -90,12 +103,10 @@ async def get_latest(call: LatestCall) -> web.Response:
 
 async def get_latest_url(call: LatestCall) -> web.Response:
     """Return the URL of what a Memfault device should install, as text, or 204."""
-    if (missing := _missing(call.query)) is not None:
-        return missing
-    decided = await _checked_in(call)
-    found = _chosen(decided) if decided else None
-    if decided is None or found is None:
-        return respond.no_content()
+    return await _answered(call, _as_url)
+
+
+async def _as_url(call: LatestCall, decided: DecidedDevice, found: ReleaseArtifact) -> web.Response:
     url = await download_url(call, decided.state.device, found)
     return web.Response(status=200, text=url, headers=respond.NO_STORE)
 
