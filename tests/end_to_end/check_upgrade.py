@@ -11,15 +11,12 @@ Servers are stopped as an operator stops them: SIGTERM, with a delay in which /r
 
 import asyncio
 import functools
-import io
 import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -36,13 +33,14 @@ from firmtrail.schema import migrations
 from tests.databases import opened, read
 from tests.end_to_end import ledger
 from tests.end_to_end.ledger import Writer
-from tests.end_to_end.processes import ENVIRONMENT, Server
+from tests.end_to_end.processes import Server
 from tests.end_to_end.site import MODEL, PROJECT, P, Site, get, post
 from tests.end_to_end.truth import untruths
+from tests.end_to_end.versions import Version, new, old
 from tests.postgres_server import PostgresServer
 
-HERE = Path(__file__).parents[2]
-VERSIONS = "firmtrail/schema/migrations/versions"
+__all__ = ["new", "old"]  # fixtures
+
 SECONDS = float(os.environ.get("FIRMTRAIL_TEST_SECONDS", "60"))
 WRITERS = 3
 
@@ -67,84 +65,6 @@ backend firmtrail
     server a 127.0.0.1:{a}
     server b 127.0.0.1:{b}
 """
-
-
-@dataclass(frozen=True)
-class Version:
-    """Holds a version of the repository, in a folder."""
-
-    name: str
-    source: Path
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=self.source,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def firmtrail(self, database: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run("-m", "firmtrail", "--database", database, *arguments)
-
-    def done(self, database: str, *arguments: str) -> str:
-        """Runs a command that must succeed; returns its output."""
-        ran = self.firmtrail(database, *arguments)
-        assert ran.returncode == 0, f"{self.name}: {arguments}: {ran.stdout}{ran.stderr}"
-        return ran.stdout
-
-
-@pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> Version:
-    """The version before, as it was committed."""
-    commit = os.environ.get("FIRMTRAIL_TEST_OLD") or _before_newest_migration()
-    shown = subprocess.run(
-        ["git", "archive", "--format=tar", commit],  # noqa: S607 (from the user's path)
-        cwd=HERE,
-        capture_output=True,
-        check=False,
-    )
-    if shown.returncode != 0:
-        pytest.fail(
-            f"The commit {commit} is not here: {shown.stderr.decode().strip()}. This check needs "
-            "the whole history (git fetch --unshallow), or another commit in OLD.",
-            pytrace=False,
-        )
-    folder = tmp_path_factory.mktemp("old")
-    with tarfile.open(fileobj=io.BytesIO(shown.stdout)) as tar:
-        tar.extractall(folder, filter="data")
-    version = Version(f"old ({commit[:9]})", folder)
-    found = version.run("-c", "import firmtrail; print(firmtrail.__file__)")
-    assert found.stdout.startswith(str(folder)), found
-    return version
-
-
-def _before_newest_migration() -> str:
-    """Returns the commit before the one that added the newest migration."""
-    newest = max((HERE / VERSIONS).glob("[0-9]*.py")).name
-    added = subprocess.run(
-        [
-            *("git", "log", "--diff-filter=A", "--format=%H", "--", f"{VERSIONS}/{newest}"),
-        ],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if not added.stdout:
-        pytest.fail(
-            f"The history has no commit that added {newest}: this check needs the whole history "
-            "(git fetch --unshallow), or a commit in OLD.",
-            pytrace=False,
-        )
-    return f"{added.stdout.split()[-1]}^"
-
-
-@pytest.fixture(scope="module")
-def new() -> Version:
-    return Version("new", HERE)
 
 
 @pytest.fixture(scope="module")
