@@ -55,14 +55,17 @@ _RELEASE = view.selected(RELEASES.columns, "release")
 _ARTIFACT = view.selected(_FILE, "artifact")
 _STATE = f"{_RELEASE}, {_ARTIFACT}"
 
-_LOAD = f"""\
-SELECT {_STATE}
-FROM releases AS release
+_WITH_ARTIFACTS = """\
 LEFT JOIN release_artifacts AS artifact
     ON artifact.log_id = release.log_id
     AND artifact.generation = release.generation
     AND artifact.model = release.model
-    AND artifact.version = release.version
+    AND artifact.version = release.version"""
+
+_LOAD = f"""\
+SELECT {_STATE}
+FROM releases AS release
+{_WITH_ARTIFACTS}
 WHERE release.log_id = $1 AND release.generation = {{generation}}
 ORDER BY release.model, release.version, artifact.name"""
 
@@ -86,11 +89,7 @@ LEFT JOIN releases AS release
     ON release.log_id = $1 AND release.generation = {generation_of(NAME)}
 {lineage.join_sql("texts", "notes", "release.position")}
 {lineage.join_sql("texts", "reason", "release.withdrawn_position")}
-LEFT JOIN release_artifacts AS artifact
-    ON artifact.log_id = release.log_id
-    AND artifact.generation = release.generation
-    AND artifact.model = release.model
-    AND artifact.version = release.version
+{_WITH_ARTIFACTS}
 WHERE log_heads.log_id = $1
 ORDER BY release.model, release.version, artifact.name"""
 

@@ -43,6 +43,28 @@ WHERE device.log_id = $1
     AND (CAST($4 AS text) IS NULL
         OR device.tags <> replace(device.tags, '|' || CAST($4 AS text) || '|', ''))"""
 
+
+def _of_device(table: str, name: str, joined: str = "") -> str:
+    """Returns the SQL that reads the rows of the device in another table, under this name."""
+    return f"""\
+FROM {table} AS {name}{joined}
+WHERE {name}.log_id = $1
+    AND {name}.generation = {generation_of(table)}
+    AND {name}.device = device.device"""
+
+
+def _usable(table: str, name: str) -> str:
+    """Returns the same SQL for the rows whose version is a release that is not withdrawn."""
+    joined = f"""
+JOIN releases AS release
+    ON release.log_id = $1
+    AND release.generation = {generation_of("releases")}
+    AND release.model = $2
+    AND release.version = {name}.version
+    AND release.withdrawn_position IS NULL"""
+    return _of_device(table, name, joined)
+
+
 _WITHOUT_PREVIOUS = f"""\
 SELECT count(*)
 FROM (
@@ -54,84 +76,48 @@ FROM (
 WHERE (CAST($7 AS text) IS NULL
         OR EXISTS (
             SELECT 1
-            FROM device_offers AS tried
-            WHERE tried.log_id = $1
-                AND tried.generation = {generation_of("device_offers")}
-                AND tried.device = device.device
+            {_of_device("device_offers", "tried")}
                 AND tried.model = $2
                 AND tried.version = $7
                 AND tried.model = $2
                 AND tried.attempts >= $8))
     AND NOT EXISTS (
         SELECT 1
-        FROM device_offers AS fixed
-        JOIN releases AS release
-            ON release.log_id = $1
-            AND release.generation = {generation_of("releases")}
-            AND release.model = $2
-            AND release.version = fixed.version
-            AND release.withdrawn_position IS NULL
-        WHERE fixed.log_id = $1
-            AND fixed.generation = {generation_of("device_offers")}
-            AND fixed.device = device.device
+        {_usable("device_offers", "fixed")}
             AND fixed.source = $6
             AND fixed.attempts < $8
             AND NOT EXISTS (
                 SELECT 1
-                FROM device_offers AS newer
-                WHERE newer.log_id = $1
-                    AND newer.generation = {generation_of("device_offers")}
-                    AND newer.device = device.device
+                {_of_device("device_offers", "newer")}
                     AND newer.source = $6
                     AND newer.position > fixed.position))
     AND NOT EXISTS (
         SELECT 1
-        FROM device_history AS ran
-        JOIN releases AS release
-            ON release.log_id = $1
-            AND release.generation = {generation_of("releases")}
-            AND release.model = $2
-            AND release.version = ran.version
-            AND release.withdrawn_position IS NULL
-        WHERE ran.log_id = $1
-            AND ran.generation = {generation_of("device_history")}
-            AND ran.device = device.device
+        {_usable("device_history", "ran")}
             AND ran.moves = 1
             AND ran.version <> $5
             AND (ran.place, ran.position) < (
                 SELECT bad.place, bad.position
-                FROM device_history AS bad
-                WHERE bad.log_id = $1
-                    AND bad.generation = {generation_of("device_history")}
-                    AND bad.device = device.device
+                {_of_device("device_history", "bad")}
                     AND bad.moves = 1
                     AND bad.version = $5
                 ORDER BY bad.place, bad.position
                 LIMIT 1)
             AND NOT EXISTS (
                 SELECT 1
-                FROM device_offers AS tried
-                WHERE tried.log_id = $1
-                    AND tried.generation = {generation_of("device_offers")}
-                    AND tried.device = device.device
+                {_of_device("device_offers", "tried")}
                     AND tried.version = ran.version
                     AND tried.model = $2
                     AND tried.has_failed = 1)
             AND NOT EXISTS (
                 SELECT 1
-                FROM device_history AS failed
-                WHERE failed.log_id = $1
-                    AND failed.generation = {generation_of("device_history")}
-                    AND failed.device = device.device
+                {_of_device("device_history", "failed")}
                     AND failed.version = ran.version
                     AND failed.status IN {listed(FAILING)}
                     AND failed.failed_model = $2
                     AND (failed.place, failed.position) > (
                         SELECT last.place, last.position
-                        FROM device_history AS last
-                        WHERE last.log_id = $1
-                            AND last.generation = {generation_of("device_history")}
-                            AND last.device = device.device
+                        {_of_device("device_history", "last")}
                             AND last.moves = 1
                             AND last.version = ran.version
                         ORDER BY last.place DESC, last.position DESC
