@@ -7,7 +7,7 @@ the names of its models.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from time import monotonic
+from functools import partial
 from typing import NamedTuple
 
 from prometheus_client import Metric
@@ -15,11 +15,11 @@ from prometheus_client.core import GaugeMetricFamily
 
 from firmtrail.archive import positions
 from firmtrail.archive.positions import ArchiveLag
-from firmtrail.database import shared_work
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
 from firmtrail.eventstore import sizes
 from firmtrail.eventstore.sizes import LogTotals
 from firmtrail.http.metrics import text_of
+from firmtrail.http.shared_reads import SharedReads
 from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import OutdatedCounts
@@ -55,30 +55,20 @@ class FleetTotals:
         """`archive` names the archive in the database; None: there is none."""
         self._db = db
         self._archive = archive
-        self._reading: asyncio.Task[_Everywhere] | None = None
-        self._stale_at_s = 0.0
+        self._reads = SharedReads(CACHED_S)
 
     async def text(self) -> bytes:
         """Returns the totals in Prometheus's text format. Returns nothing if the database does not
         answer in time, or if its tables are missing."""
-        if self._reading is None or self._is_over(self._reading):
-            self._reading = shared_work.begin(_everywhere(self._db, self._archive))
-            self._stale_at_s = monotonic() + CACHED_S
+        read = partial(_everywhere, self._db, self._archive)
         try:
-            found = await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)
-            return text_of(_totals(*found))
+            return text_of(_totals(*await asyncio.wait_for(self._reads.get("", read), WAIT_S)))
         except (TimeoutError, Unavailable, NoSuchTable):
             return b""
 
     async def close(self) -> None:
         """Ends a read that is in progress, if there is one."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-
-    def _is_over(self, reading: asyncio.Task[_Everywhere]) -> bool:
-        is_stale = monotonic() >= self._stale_at_s
-        return reading.done() and (is_stale or reading.exception() is not None)
+        await self._reads.close()
 
 
 def model_metrics(project: str, counts: Iterable[VersionCount], current: CurrentReleases) -> bytes:

@@ -11,15 +11,15 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from time import monotonic
+from functools import partial
 from typing import NamedTuple, get_args
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from firmtrail.database import shared_work
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
 from firmtrail.http.metrics import text_of
+from firmtrail.http.shared_reads import SharedReads
 from firmtrail.projections import rollouts
 from firmtrail.projections.controls import Controls
 from firmtrail.rules import phases, rollout
@@ -83,30 +83,20 @@ class RolloutTotals:
     def __init__(self, db: Database, controls: Controls) -> None:
         self._db = db
         self._controls = controls
-        self._reading: asyncio.Task[None] | None = None
-        self._stale_at_s = 0.0
+        self._reads = SharedReads(CACHED_S)
         self._settled: dict[int, Settled] | None = None
         """By log; None before the first read."""
 
     async def text(self, now_ms: int) -> bytes:
         """Returns the metrics in Prometheus's text format, with all that this process knows at this
         time. Returns nothing as long as the database has never answered."""
-        if self._reading is None or self._is_over(self._reading):
-            self._reading = shared_work.begin(self._read(now_ms))
-            self._stale_at_s = monotonic() + CACHED_S
         with contextlib.suppress(TimeoutError, Unavailable, NoSuchTable):
-            await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)
+            await asyncio.wait_for(self._reads.get("", partial(self._read, now_ms)), WAIT_S)
         return b"" if self._settled is None else text_of(families(self._total(now_ms)))
 
     async def close(self) -> None:
         """Ends a read that is in progress, if there is one."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-
-    def _is_over(self, reading: asyncio.Task[None]) -> bool:
-        is_stale = monotonic() >= self._stale_at_s
-        return reading.done() and (is_stale or reading.exception() is not None)
+        await self._reads.close()
 
     async def _read(self, now_ms: int) -> None:
         before, found = self._settled or {}, dict[int, Settled]()

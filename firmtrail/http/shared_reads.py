@@ -1,6 +1,6 @@
-"""Shares what people look at for a moment, so that many open pages cost little more than one.
+"""Shares reads for a while, so that many open pages, or scrapes, cost little more than one.
 
-A value is read at most once in `SHARED_S` for each key, and callers that come while it is read wait
+A value is read at most once in that time for each key, and callers that come while it is read wait
 for the same read. A failed read is not kept.
 """
 
@@ -17,17 +17,24 @@ KEPT_MAX = 1_000
 
 
 class SharedReads:
-    """Keeps the reads of the last moments."""
+    """Keeps the reads of the last `kept_s`."""
 
-    def __init__(self) -> None:
-        self._reads: TTLCache[Hashable, asyncio.Task[Any]] = TTLCache(KEPT_MAX, SHARED_S)
+    def __init__(self, kept_s: float = SHARED_S) -> None:
+        self._reads: TTLCache[Hashable, asyncio.Task[Any]] = TTLCache(KEPT_MAX, kept_s)
 
     async def get[Value](self, key: Hashable, read: Callable[[], Awaitable[Value]]) -> Value:
-        """Returns the value of this key, read now or up to `SHARED_S` ago."""
+        """Returns the value of this key, read now or up to `kept_s` ago."""
         task = self._reads.get(key)
         if task is None or (task.done() and _failed(task)):
             task = self._reads[key] = shared_work.begin(_read(read))
         return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Ends the reads that are in progress."""
+        reads = list(self._reads.values())
+        for each in reads:
+            each.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
 
 
 async def _read[Value](read: Callable[[], Awaitable[Value]]) -> Value:

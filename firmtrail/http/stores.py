@@ -5,11 +5,12 @@ request. Neither store makes a server unready: without them it serves everything
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from firmtrail.artifacts import Artifacts
 from firmtrail.database.database import Unavailable
+from firmtrail.http.shared_reads import SharedReads
 from firmtrail.publishing.checkpoint_store import BadStore
 from firmtrail.publishing.publisher import Publisher
 
@@ -18,39 +19,29 @@ TIMEOUT_S = 2.0
 
 
 class Stores:
-    """Checks the stores of one process."""
+    """Checks the stores of one process, and caches the results."""
 
     def __init__(self, publisher: Publisher | None, artifacts: Artifacts | None) -> None:
-        self._checkpoints = _CachedCheck(publisher.check_store) if publisher else None
-        self._artifacts = _CachedCheck(artifacts.check) if artifacts else None
+        self._publisher = publisher
+        self._artifacts = artifacts
+        self._checks = SharedReads(CACHED_S)
 
     async def checkpoints(self) -> bool | None:
         """Returns whether checkpoints can be read and written; None if none are published."""
-        return await self._checkpoints.is_up() if self._checkpoints else None
+        return await self._is_up(self._publisher.check_store) if self._publisher else None
 
     async def artifacts(self) -> bool | None:
         """Returns whether artifacts can be written; None if there is no store for them."""
-        return await self._artifacts.is_up() if self._artifacts else None
+        return await self._is_up(self._artifacts.check) if self._artifacts else None
+
+    async def _is_up(self, check: Callable[[], Awaitable[None]]) -> bool:
+        return await self._checks.get(check, partial(_passes, check))
 
 
-class _CachedCheck:
-    """Checks one store, and caches the result."""
-
-    def __init__(self, check: Callable[[], Awaitable[None]]) -> None:
-        self._check = check
-        self._was_up = False
-        self._expires_at_s = 0.0
-
-    async def is_up(self) -> bool:
-        if time.monotonic() >= self._expires_at_s:
-            self._expires_at_s = time.monotonic() + CACHED_S
-            self._was_up = await self._is_up()
-        return self._was_up
-
-    async def _is_up(self) -> bool:
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._check()
-        except (Unavailable, OSError, BadStore):  # a TimeoutError is an OSError
-            return False
-        return True
+async def _passes(check: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await check()
+    except (Unavailable, OSError, BadStore):  # a TimeoutError is an OSError
+        return False
+    return True

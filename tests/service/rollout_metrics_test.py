@@ -13,6 +13,7 @@ from firmtrail.events.times import time_text
 from firmtrail.http import rollout_metrics
 from firmtrail.http.metrics import text_of
 from firmtrail.http.rollout_metrics import RolloutCounts, RolloutTotals, settled
+from firmtrail.http.shared_reads import SharedReads
 from firmtrail.projections.controls import Controls
 from firmtrail.rules import phases, rollout
 from firmtrail.rules.control import Control
@@ -45,7 +46,7 @@ async def test_a_process_that_no_call_reached_shows_the_rollouts_of_all_projects
     assert 'firmtrail_rollouts_in_phase{phase="1"} 1.0' in shown
     assert "firmtrail_rollouts_stuck 1.0" in shown
     await post(fleet, f"rollouts/{name}/pause")
-    monkeypatch.setattr(totals, "_stale_at_s", 0)
+    monkeypatch.setattr(totals, "_reads", SharedReads())
     shown = await scraped(totals, fleet)
     assert 'firmtrail_rollouts{state="paused"} 1.0' in shown
     assert "firmtrail_rollouts_stuck 0.0" in shown
@@ -58,7 +59,7 @@ async def test_the_last_counts_are_shown_while_the_database_does_not_answer(
     totals = other_process(fleet)
     before = await scraped(totals, fleet)
     await run_outside(database_url, "ALTER TABLE rollouts RENAME TO rollouts_elsewhere")
-    monkeypatch.setattr(totals, "_stale_at_s", 0)
+    monkeypatch.setattr(totals, "_reads", SharedReads())
     assert await scraped(other_process(fleet), fleet) == []
     assert await scraped(totals, fleet) == before
     await run_outside(database_url, "ALTER TABLE rollouts_elsewhere RENAME TO rollouts")
