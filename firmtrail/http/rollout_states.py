@@ -4,7 +4,7 @@ The state of a device follows from its decision, so it is computed for each devi
 at. A page therefore looks at a bounded number of devices, whatever the fleet's size.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from firmtrail.http.call import AnyCall
@@ -18,8 +18,8 @@ from firmtrail.rules.progress import DeviceProgress, ProgressState
 from firmtrail.rules.rollout import RolloutState
 
 BATCHES_MAX = 3
-"""Limits the batches of 500 devices that are read to fill one page. If few devices are in the state
-asked for, a page may hold fewer than `limit`, or none, and still name a next page."""
+"""Limits the batches of up to 500 devices that are read to fill one page of devices in a state. If
+few are in it, a page may hold fewer than `limit`, or none, and still name a next page."""
 
 WITH_OFFER: tuple[ProgressState, ...] = ("installed", "exhausted", "failed", "offered")
 """The states of devices to which the rollout has made an offer: an index finds them."""
@@ -52,16 +52,24 @@ async def page(
     """Returns the next devices after `after`, by id, that are in the state asked for."""
     read = rollout_devices.page_of_offered if wanted in WITH_OFFER else rollout_devices.page
     head, items = (call.log_id, call.project), list[RolloutDeviceState]()
-    for _ in range(BATCHES_MAX):
-        batch = await read(now.reader, head, rollout, after=after, limit=PAGE_ITEMS_MAX)
+    for size in _batches(limit, wanted):
+        batch = await read(now.reader, head, rollout, after=after, limit=size)
         found = await _with_states(call, now, rollout, batch.devices)
         items += [each for each in found if wanted in {None, each.progress.state}]
         if len(items) > limit:
             return RolloutPage(items[:limit], items[limit - 1].state.device)
-        if batch.last is None or len(found) < PAGE_ITEMS_MAX:
+        if batch.last is None or len(found) < size:
             return RolloutPage(items, batch.last)
         after = batch.last
     return RolloutPage(items, after)
+
+
+def _batches(limit: int, wanted: ProgressState | None) -> Iterator[int]:
+    """Yields the sizes of the batches. The first is as large as the page, which it may fill.
+    Without a state to look for, further ones are as many as the page needs."""
+    yield min(limit + 1, PAGE_ITEMS_MAX)
+    for _ in range(limit // PAGE_ITEMS_MAX if wanted is None else BATCHES_MAX - 1):
+        yield PAGE_ITEMS_MAX
 
 
 async def _with_states(

@@ -22,7 +22,7 @@ from firmtrail.rules.device import FAILING, DeviceState
 
 CHUNK_DEVICES = 500
 CHUNKS_MAX = 4
-"""Limits the chunks whose past one page reads."""
+"""Limits the chunks whose past one page reads; the first is as large as the page."""
 
 _ATTRIBUTES = f"""\
 SELECT
@@ -121,20 +121,21 @@ async def page(db: Reader, past: Past, which: Filter, *, after: str, limit: int)
     one. `silent_since_ms` has no past and must not be set."""
     assert which.silent_since_ms is None
     found: list[DeviceState] = []
-    for _ in range(CHUNKS_MAX):
-        names, last = await _candidates(db, past.log_id, which, after)
+    for number in range(CHUNKS_MAX):
+        size = CHUNK_DEVICES if number else min(limit + 1, CHUNK_DEVICES)
+        names, last = await _candidates(db, past.log_id, which, after, limit=size)
         then = await states(db, past, names)
         found += [then[name] for name in names if name in then and matches(which, then[name])]
         if len(found) > limit:
             return PastPage(found[:limit], found[limit - 1].device)
-        if last is None or len(names) < CHUNK_DEVICES:
+        if last is None or len(names) < size:
             return PastPage(found, last)
         after = last
     return PastPage(found, after)
 
 
 async def _candidates(
-    db: Reader, log_id: int, which: Filter, after: str
+    db: Reader, log_id: int, which: Filter, after: str, *, limit: int
 ) -> tuple[list[str], str | None]:
     """Returns the next devices that the filter may select, those that it can't rule out by facts
     that never change; and the last one that was looked at, if more may follow."""
@@ -146,12 +147,12 @@ async def _candidates(
         conditions.append(_EVER_RAN.format(place=source.place).replace("$n", f"${len(args)}"))
     look = (after, device_pages.LOOKED_AT_MAX)
     parts = device_pages.looked_parts(source, which.prefix, look, args)
-    args.append(CHUNK_DEVICES)
+    args.append(limit)
     selecting = {"conditions": " AND ".join(conditions), "limit": f"${len(args)}"}
     text = _CANDIDATES.format(**parts, **selecting)
     rows = await db.read(Statement(text, tuple(args)))
     names = [device for _, device in rows if device is not None]
-    return names, names[-1] if len(names) == CHUNK_DEVICES else rows[0][0]
+    return names, names[-1] if len(names) == limit else rows[0][0]
 
 
 def matches(which: Filter, state: DeviceState) -> bool:
