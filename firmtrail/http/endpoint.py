@@ -5,7 +5,6 @@ handler, and the mapping of its error to a problem. The query and the body are r
 caller is known. Everything that depends on the route alone is computed once, at its first request.
 """
 
-import functools
 import inspect
 import logging
 import re
@@ -58,20 +57,21 @@ REQUEST_ID = istr("X-Request-Id")
 
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 
-type AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+type Answering = Awaitable[web.StreamResponse]
+type AiohttpHandler = Callable[[web.Request], Answering]
 
 
 def endpoint(route: Route, services: Services) -> AiohttpHandler:
     """Returns the route's handler with everything that surrounds it. The first request makes it: a
     command of the command line builds an application and asks one or two of its hundreds of
     routes."""
+    made: AiohttpHandler | None = None
 
-    @functools.cache
-    def made() -> AiohttpHandler:
-        return _made(route, services)
-
-    def handle(request: web.Request) -> Awaitable[web.StreamResponse]:
-        return made()(request)
+    def handle(request: web.Request) -> Answering:
+        nonlocal made
+        if made is None:
+            made = _made(route, services)
+        return made(request)
 
     return inspect.markcoroutinefunction(handle)
 
