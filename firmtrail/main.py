@@ -5,7 +5,6 @@ package reads them. A command's module is imported when the command runs, so hel
 """
 
 import errno
-import re
 from pathlib import Path
 from typing import Any, get_args, override
 
@@ -13,7 +12,7 @@ import click
 
 from firmtrail import __version__, config, environment
 from firmtrail.cli import credentials, variables
-from firmtrail.cli.settings import LOCATION, one_location
+from firmtrail.cli.settings import LOCATION, DatabaseUrlType, one_location
 from firmtrail.database import collector
 from firmtrail.database.database import Unavailable
 from firmtrail.exits import CouldNotRun, Interrupted
@@ -23,7 +22,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "migrate": ("migrate:migrate", "Migrate the database to this version's schema."),
     "doctor": ("doctor:doctor", "Check what the service depends on."),
     "rebuild": ("rebuild:rebuild", "Build views again from the log, while the old ones are used."),
-    "project": ("projects:project", "Add, list and show projects."),
+    "project": ("projects:project", "Add, list, show and move projects."),
     "user": ("members:user", "Add, list and remove members, set passwords, erase people."),
     "token": ("tokens:token", "Create, list and revoke API tokens."),
     "login": ("tokens:login", "List and end logins."),
@@ -90,22 +89,6 @@ class Commands(click.Group):
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
             raise CouldNotRun(_reason(error)) from error
-
-
-class DatabaseUrlType(click.ParamType[config.DatabaseUrl]):
-    name = "url"
-
-    @override
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> config.DatabaseUrl:
-        try:
-            return config.database(value)
-        except config.BadSetting as error:
-            if "://" in str(value) or not value:
-                shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1@", value).partition("?")[0]
-                self.fail(f"{shown!r} can't be used: {error}.", param, ctx)
-            self.fail(f"{value!r} is not a URL: for a file, write sqlite:///{value}", param, ctx)
 
 
 @click.group(

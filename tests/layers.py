@@ -20,7 +20,7 @@ LAYERS = {
     "eventstore": "database",
     "artifacts": "config database",
     "followers": "",
-    "publishing": "database eventstore followers",
+    "publishing": "database events eventstore followers",
     "schema": "database eventstore publishing",
     "access": "database events eventstore rules",
     "projections": "database events eventstore rules",
@@ -35,6 +35,10 @@ LAYERS = {
         "webhooks"
     ),
     "audit": "database events eventstore projections publishing rebuilding recording schema",
+    "moving": (
+        "access audit commands database events eventstore projections publishing rebuilding "
+        "recording"
+    ),
     "archive": "audit config database eventstore followers publishing",
     "http": (
         "__version__ access archive artifacts commands config database events eventstore followers "
@@ -61,7 +65,8 @@ LAYERS = {
     "simulate": "events exits",
     "cli": (
         "access application archive artifacts audit commands config database environment exits "
-        "http projections publishing recording repeats rules schema simulate webhooks"
+        "eventstore http moving projections publishing recording repeats rules schema simulate "
+        "webhooks"
     ),
     "main": "__version__ cli config database environment exits",
     "__main__": "main",

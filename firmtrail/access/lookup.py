@@ -39,7 +39,7 @@ EXISTS (
 _FIND = f"""\
 SELECT
     given.n,
-    projects.log_id,
+    nullif(projects.log_id, 0),
     CASE
         WHEN own.device IS NOT NULL THEN 2
         WHEN EXISTS (

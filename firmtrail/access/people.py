@@ -29,6 +29,35 @@ class Membership(NamedTuple):
     role: Role
 
 
+class KnownPerson(NamedTuple):
+    """Holds what another instance has of a person, without the password."""
+
+    actor_id: str
+    email: str | None
+    created_at_ms: int
+    erased_at_ms: int | None
+
+
+_OF_PROJECT = """\
+SELECT users.actor_id, users.email, users.created_at_ms, users.erased_at_ms
+FROM members
+JOIN users ON users.actor_id = members.actor_id
+WHERE members.project = $1
+ORDER BY users.actor_id
+LIMIT 100000"""
+
+_ADD_KNOWN = """\
+INSERT INTO users (actor_id, email, created_at_ms, erased_at_ms)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING"""
+
+_KNOWN_AS = """\
+SELECT actor_id
+FROM users
+WHERE actor_id = CAST($1 AS text) OR email = CAST($2 AS text)
+ORDER BY CASE WHEN actor_id = CAST($1 AS text) THEN 0 ELSE 1 END
+LIMIT 1"""
+
 _BY_EMAIL = """\
 SELECT actor_id, email, password_hash, erased_at_ms
 FROM users
@@ -182,6 +211,24 @@ async def logs_naming(db: Database, actor_id: str) -> list[int]:
 def ensure(actor_id: str, email: str, now_ms: int) -> Statement:
     """Gives the id of the user with this address, and locks the row; a new user gets `actor_id`."""
     return Statement(_ENSURE, (actor_id, normal(email), now_ms))
+
+
+async def of_project(db: Reader, project: str) -> list[KnownPerson]:
+    """Returns everyone who is or was a member of the project, at most 100 000 people."""
+    return [KnownPerson(*row) for row in await db.read(Statement(_OF_PROJECT, (project,)))]
+
+
+def add_known(person: KnownPerson) -> list[Statement]:
+    """Adds a user of another instance, unless the id or the address is here; the second gives the
+    id that the person has here. A new user has no password."""
+    args = (person.actor_id, person.email)
+    return [Statement(_ADD_KNOWN, person), Statement(_KNOWN_AS, args)]
+
+
+async def known_as(db: Reader, person: KnownPerson) -> str | None:
+    """Returns the id that a user of another instance has here, if there is one."""
+    rows = await db.read(Statement(_KNOWN_AS, (person.actor_id, person.email)))
+    return rows[0][0] if rows else None
 
 
 def set_password(actor_id: str, password_hash: str) -> Statement:

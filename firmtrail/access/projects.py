@@ -27,7 +27,7 @@ _SET_LOG = "UPDATE projects SET log_id = $2 WHERE project = $1"
 _ALL = """\
 SELECT project, log_id, created_at_ms, NULL
 FROM projects
-WHERE project > $1
+WHERE project > $1 AND log_id > 0
 ORDER BY project
 LIMIT $2"""
 
@@ -46,7 +46,16 @@ SELECT projects.project, projects.log_id, projects.created_at_ms, members.role
 ORDER BY projects.project
 LIMIT $4"""
 
-_COUNT = "SELECT count(*) FROM projects"
+_COUNT = "SELECT count(*) FROM projects WHERE log_id > 0"
+
+_ARRIVE = """\
+INSERT INTO projects (project, log_id, created_at_ms)
+VALUES ($1, $2, $3)
+ON CONFLICT (project) DO UPDATE SET log_id = excluded.log_id
+WHERE projects.log_id = 0
+RETURNING project"""
+
+_NEWEST = "SELECT log_id, created_at_ms FROM projects WHERE project = $1"
 
 _COUNT_OF_MEMBER = f"SELECT count(*) {_FROM_MEMBER}"
 
@@ -59,6 +68,24 @@ def reserve(project: str) -> Statement:
 def set_log(project: str, log_id: int) -> Statement:
     """Makes this log, the project's newest, the one that the project writes to."""
     return Statement(_SET_LOG, (project, log_id))
+
+
+def arrive(project: str, log_id: int, created_at_ms: int) -> Statement:
+    """Adds a project that was moved here; gives no row if the name is taken. The name of a project
+    whose arrival was undone is free."""
+    return Statement(_ARRIVE, (project, log_id, created_at_ms))
+
+
+def leave(project: str) -> Statement:
+    """Undoes `arrive`: the name has no log, so there is no such project."""
+    return set_log(project, 0)
+
+
+async def newest_log(db: Reader, project: str) -> tuple[int, int] | None:
+    """Returns the project's newest log, and when the project was created; None: there is none."""
+    for log_id, created_at_ms in await db.read(Statement(_NEWEST, (project,))):
+        return (log_id, created_at_ms) if log_id else None
+    return None
 
 
 async def is_there(db: Database, project: str) -> bool:

@@ -129,6 +129,14 @@ FROM given
 JOIN access_heads ON access_heads.project = given.project
 WHERE access_heads.size > access_heads.sealed"""
 
+_ARRIVE = """\
+INSERT INTO access_heads (project, size, head, sealed)
+VALUES ($1, $2, $3, $2)
+ON CONFLICT (project) DO UPDATE SET
+    size = excluded.size,
+    head = excluded.head,
+    sealed = excluded.sealed"""
+
 _NOTE_SEALED = "UPDATE access_heads SET sealed = $2 WHERE project = $1"
 
 _TO_SEAL = """\
@@ -261,6 +269,11 @@ def unsealed(project: str) -> Statement:
 def note_sealed(project: str, size: int) -> Statement:
     """Notes that the log has recorded the head after `size` records."""
     return Statement(_NOTE_SEALED, (project, size))
+
+
+def arrive(project: str, sealed: ChainHead) -> Statement:
+    """Makes the chain of a project that was moved here continue after its last seal."""
+    return Statement(_ARRIVE, (project, *sealed))
 
 
 async def logs_to_seal(db: Database, before_ms: int) -> list[int]:

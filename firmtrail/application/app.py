@@ -40,6 +40,7 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.moves import Moves
 from firmtrail.http.rollout_metrics import RolloutTotals
 from firmtrail.http.route import Route, ShowsProblem
 from firmtrail.http.shared_reads import SharedReads
@@ -191,6 +192,7 @@ class _Readers(TypedDict):
     """Names the fields of `Services` that need only the database."""
 
     adoption: Adoption
+    moves: Moves
     reads: Reads
     watch: Watch
     devices: Coalescer[tuple[int, str]]
@@ -204,6 +206,7 @@ class _Readers(TypedDict):
 def _readers(db: Database) -> _Readers:
     return {
         "adoption": Adoption(db),
+        "moves": Moves(db),
         "reads": Reads(db),
         "watch": Watch(db),
         "devices": Coalescer(db, device_current.load_live),
@@ -292,6 +295,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     tasks = services.readiness.tasks
     with contextlib.suppress(Unavailable):  # /readyz reports it
         await services.builder.look()
+        await services.moves.look()
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
     for following in services.followings:
         tasks[following.follower.name] = asyncio.create_task(following.run())
@@ -300,6 +304,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["gate"] = asyncio.create_task(services.gate.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
+    tasks["moves"] = asyncio.create_task(services.moves.run())
     tasks["metrics"] = asyncio.create_task(work_state.keep_observing(services))
     if services.standby is not None:
         tasks["standby"] = asyncio.create_task(services.standby.run())

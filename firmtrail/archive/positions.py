@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Database, Given, Reader, Row, Statement
 from firmtrail.eventstore.merkle import TILE_WIDTH
+from firmtrail.publishing import arrivals
 from firmtrail.publishing.minimum_sizes import LogName
 
 LEASE_MS = 120_000
@@ -28,13 +29,15 @@ FROM (
             SELECT max(checkpoints.size)
             FROM checkpoints
             WHERE checkpoints.log_id = log_heads.log_id), 0)
-            / CASE WHEN log_heads.closed = 1 THEN 1 ELSE {TILE_WIDTH} END
-            * CASE WHEN log_heads.closed = 1 THEN 1 ELSE {TILE_WIDTH} END AS target
+            / CASE WHEN log_heads.closed = 0 THEN {TILE_WIDTH} ELSE 1 END
+            * CASE WHEN log_heads.closed = 0 THEN {TILE_WIDTH} ELSE 1 END AS target
 """
-"""A log that is open is archived up to its last full bundle, and a closed one to its end."""
+"""A log that is open is archived up to its last full bundle, and a closed one to its end. A log
+that was moved here is archived by the instance that signed it."""
 
 _STATES = f"""\
-{_STATE}    FROM log_heads) AS logs
+{_STATE}    FROM log_heads
+    WHERE {arrivals.SIGNED_HERE}) AS logs
 """
 
 _WAITING = f"""\
@@ -45,7 +48,7 @@ LIMIT $3"""
 _WAITING_OF = f"""\
 {_STATE}    FROM given
     CROSS JOIN log_heads
-    WHERE log_heads.log_id = given.log_id) AS logs
+    WHERE log_heads.log_id = given.log_id AND {arrivals.SIGNED_HERE}) AS logs
 WHERE archived < target"""
 
 _LAG = f"""\

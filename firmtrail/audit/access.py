@@ -23,6 +23,7 @@ from firmtrail.database.database import Reader, Row, Statement
 from firmtrail.events.entry import decode, envelope_of
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log as eventlog
+from firmtrail.eventstore import moving
 
 LOGIN_MS_MAX = 24 * 3600 * 1000
 CLOCK_MS_MAX = 24 * 3600 * 1000
@@ -108,7 +109,8 @@ async def replay(name: str, project: str, logs: Sequence[AuditedLog], findings: 
     async with newest.db.snapshot() as snapshot:
         end = (await rows.head(snapshot, newest.log_id)).size
         if await _fold(audit, fold, newest, range(size, end)):
-            await _compare(audit, fold, snapshot)
+            is_moved = await moving.closed_state(snapshot, newest.log_id) == moving.MOVED
+            await _compare(audit, fold, snapshot, is_moved=is_moved)
 
 
 async def _fold(audit: ProjectAudit, fold: AccessFold, log: AuditedLog, span: range) -> bool:
@@ -128,13 +130,19 @@ async def _fold(audit: ProjectAudit, fold: AccessFold, log: AuditedLog, span: ra
     return True
 
 
-async def _compare(audit: ProjectAudit, fold: AccessFold, snapshot: Reader) -> None:
+async def _compare(
+    audit: ProjectAudit, fold: AccessFold, snapshot: Reader, *, is_moved: bool
+) -> None:
     for name, owner in await snapshot.read(Statement(_OTHER_NAMES, (audit.project,))):
         audit.add(f"projects ({name})", f"names a log of the project {owner}")
-    members = pages_of_project(snapshot, _MEMBERS, audit.project)
-    _differences(audit, "members", fold.members, {row[0]: row[1] async for row in members})
-    tokens = pages_of_project(snapshot, _TOKENS, audit.project)
-    _differences(audit, "tokens", fold.tokens, {row[0]: _token(row) async for row in tokens})
+    pages = pages_of_project(snapshot, _MEMBERS, audit.project)
+    members = {row[0]: row[1] async for row in pages}
+    pages = pages_of_project(snapshot, _TOKENS, audit.project)
+    tokens = {row[0]: _token(row) async for row in pages}
+    if is_moved:  # its log can't record that a person was erased here
+        fold.keep_only(members, tokens)
+    _differences(audit, "members", fold.members, members)
+    _differences(audit, "tokens", fold.tokens, tokens)
     webhooks = pages_of_project(snapshot, _WEBHOOKS, audit.project)
     shown = {row[0]: _webhook(row) async for row in webhooks}
     _differences(audit, "webhooks", fold.webhooks, shown)

@@ -5,6 +5,7 @@ Members, tokens and webhooks come from all logs of the project. A secret comes f
 its device is registered, or from a log that this one continues.
 """
 
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -26,6 +27,7 @@ from firmtrail.events.fleet import (
     DeviceSecretIssued,
     DeviceSecretRevoked,
 )
+from firmtrail.events.log import ProjectArrived
 from firmtrail.events.times import time_ms
 from firmtrail.events.webhooks import WebhookAdded, WebhookChanged, WebhookRemoved
 
@@ -44,6 +46,7 @@ EVENTS: tuple[type[Event], ...] = (
     WebhookAdded,
     WebhookChanged,
     WebhookRemoved,
+    ProjectArrived,
 )
 TYPES = frozenset(name for event in EVENTS for name in types_named(event.__name__))
 """The types of the entries that the fold needs."""
@@ -93,6 +96,11 @@ class AccessFold:
         """Begins a log that continues no other: its devices have no secrets yet."""
         self.secrets.clear()
 
+    def keep_only(self, members: Container[str], tokens: Container[str]) -> None:
+        """Leaves out every other member and token."""
+        self.members = {name: role for name, role in self.members.items() if name in members}
+        self.tokens = {name: token for name, token in self.tokens.items() if name in tokens}
+
     def apply(self, recorded: Recorded) -> None:
         """Applies the next event of one of the classes in `EVENTS`."""
         match recorded.event:
@@ -103,6 +111,8 @@ class AccessFold:
             case UserErased(user):
                 self.members.pop(user, None)
                 self.tokens = {n: each for n, each in self.tokens.items() if each.holder != user}
+            case ProjectArrived(people=people):
+                self._rename(people)
             case TokenIssued() as issued:
                 self._issue(issued, recorded.actor)
             case TokenRevoked(token_id):
@@ -111,6 +121,14 @@ class AccessFold:
                 self._apply_to_webhook(recorded)
             case _:
                 self._apply_to_device(recorded)
+
+    def _rename(self, people: Mapping[str, str]) -> None:
+        """Gives people the ids that they have in the instance that the project was moved to."""
+        self.members = {people.get(name, name): role for name, role in self.members.items()}
+        self.tokens = {
+            name: each._replace(holder=people.get(each.holder, each.holder))
+            for name, each in self.tokens.items()
+        }
 
     def _apply_to_device(self, recorded: Recorded) -> None:
         device = recorded.stream.removeprefix("device/")

@@ -18,8 +18,8 @@ from firmtrail.database.database import Database
 from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.publishing.checkpoint import BadNote, Checkpoint, Verifier
 
-type KeyLookup = Callable[[str], Verifier | None]
-"""Returns the key of an origin; None if none is known."""
+type KeyLookup = Callable[[AuditedLog], Verifier | None]
+"""Returns the key of a log; None if none is known."""
 
 
 class Trusted(NamedTuple):
@@ -39,16 +39,35 @@ async def verify(
 ) -> GrowingTree:
     """Checks one log, from the end of the last audit on; returns the tree of its entries. Raises
     `Unavailable`."""
-    known, start = KnownRoots(trusted.key(log.name)), 0
+    known, start = KnownRoots(trusted.key(log)), 0
     if published := _opened(log, known, trusted.published, findings):
         known = known.plus(published, "the published checkpoint")
     continuation = trusted.continuations.get(log.name)
     if continuation is not None:
         known = known._replace(continued_size=continuation.size)
+        known = _plus_cited(log, known, continuation, findings)
     if seen := _opened(log, known, trusted.seen, findings):
         known = known.plus(seen, "the earlier checkpoint")
         start = seen.size // TILE_WIDTH * TILE_WIDTH
     return await verify_log(log, known, start, findings=findings, advance=advance)
+
+
+def _plus_cited(
+    log: AuditedLog, known: KnownRoots, continuation: Continuation, findings: Findings
+) -> KnownRoots:
+    """Returns the roots with that of the checkpoint which the newer log cites of a log that was
+    moved here. Nothing else ties the two, because no key has signed both."""
+    if log.key is None:
+        return known
+    try:
+        cited = checkpoint_of(log.name, continuation.note or "", known.verifier)
+    except BadNote as error:
+        findings.add(log.name, "the checkpoint in the newer log", str(error))
+        return known
+    if cited.size != continuation.size:
+        what = f"signs {cited.size} entries, but {continuation.size} were moved"
+        findings.add(log.name, "the checkpoint in the newer log", what)
+    return known.plus(cited, "the checkpoint in the newer log")
 
 
 def _opened(

@@ -113,7 +113,8 @@ async def replay(scope: AuditScope, findings: Findings) -> list[AuditSummary]:
             return []
         with audit_show.progress_bars() as new_bar:
             for log in _chosen(found, scope):
-                audited += await _audited(log, findings, _replayed(log, findings, new_bar))
+                if log.has_views:
+                    audited += await _audited(log, findings, _replayed(log, findings, new_bar))
         if scope.number is None:
             name = f"{await migrations.instance(db)}/{scope.project}"
             await access.replay(name, scope.project, found, findings)
@@ -131,7 +132,7 @@ async def export(
         chosen = _chosen(await _logs(db, scope, findings), scope)
         with audit_show.progress_bars() as new_bar:
             for log in chosen:
-                verifier, note = keys(log.name), await _last_note(log)
+                verifier, note = keys(log), await _last_note(log)
                 if verifier is None:
                     raise CouldNotRun(
                         f"The key of {log.name} is unknown: give its verifier key with --key."

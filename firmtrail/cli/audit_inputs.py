@@ -9,6 +9,7 @@ from aiohttp import ClientSession, ClientTimeout
 
 from firmtrail import config
 from firmtrail.audit import notes
+from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.project import KeyLookup, Trusted
 from firmtrail.cli.assembly import check_schema, checkpoints_store
 from firmtrail.cli.back_ends import back_end
@@ -84,27 +85,28 @@ def earlier(since: Path | None) -> dict[str, str]:
 
 
 def keys(database: config.DatabaseUrl, given: str | None) -> KeyLookup:
-    """Returns the keys of --key, or else the key that signs the database's logs."""
+    """Returns the keys of --key, or else the key that signs the database's logs. A log that was
+    moved here has its key in the log that continues it; only --key replaces that."""
     lines = key_lines(given)
     if lines:
         return _among([read_key_line(line) for line in lines])
     file = database.key
     if file is None or not file.exists():
         note("No signature is checked, because no key is known: give the verifier key with --key.")
-        return lambda _: None
+        return lambda log: log.key
     try:
         public = signing_key.read(file).public_key()
     except signing_key.BadKey as error:
         raise CouldNotRun(f"{error}.") from error
-    return lambda origin: verifier(origin, public)
+    return lambda log: log.key or verifier(log.name, public)
 
 
 def _among(known: Sequence[Verifier]) -> KeyLookup:
     by_name = {each.name: each for each in known}
 
-    def key(origin: str) -> Verifier:
-        if origin not in by_name:
-            raise CouldNotRun(f"No key of --key belongs to {origin}: add its verifier key.")
-        return by_name[origin]
+    def key(log: AuditedLog) -> Verifier:
+        if log.name not in by_name:
+            raise CouldNotRun(f"No key of --key belongs to {log.name}: add its verifier key.")
+        return by_name[log.name]
 
     return key

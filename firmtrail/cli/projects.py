@@ -8,13 +8,16 @@ import click
 import msgspec
 
 from firmtrail import config
-from firmtrail.cli import files, local, output, reasons, remote
+from firmtrail.cli import files, local, output, project_moves, reasons, remote
 from firmtrail.cli.output import note
 
 
 @click.group()
 def project() -> None:
-    """Add, list and show projects, and change their settings."""
+    """Add, list, show and move projects, and change their settings."""
+
+
+project.add_command(project_moves.move)
 
 
 @project.command("add")

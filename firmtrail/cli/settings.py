@@ -1,5 +1,6 @@
 """Defines options that more than one command takes, and reads their texts."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast, override
@@ -25,6 +26,24 @@ class Setting[T](click.ParamType[T]):
             return self._read(value)
         except config.BadSetting as error:
             self.fail(str(error), param, ctx)
+
+
+class DatabaseUrlType(click.ParamType[config.DatabaseUrl]):
+    """Converts the URL of a database."""
+
+    name = "url"
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> config.DatabaseUrl:
+        try:
+            return config.database(value)
+        except config.BadSetting as error:
+            if "://" in str(value) or not value:
+                shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1@", value).partition("?")[0]
+                self.fail(f"{shown!r} can't be used: {error}.", param, ctx)
+            self.fail(f"{value!r} is not a URL: for a file, write sqlite:///{value}", param, ctx)
 
 
 LOCATION = Setting("location", config.storage_location)

@@ -27,7 +27,7 @@ def seal() -> LogCommand[int]:
         [rows] = await commit.run(reads.unsealed(commit.draft.project))
         for size, head in rows:
             sealed = AccessRecordSealed(size, head)
-            commit.draft.record(_stream(commit.draft.project), sealed, actor=SYSTEM)
+            commit.draft.record(stream(commit.draft.project), sealed, actor=SYSTEM)
             await commit.run(reads.note_sealed(commit.draft.project, size))
         return commit.draft.size
 
@@ -86,14 +86,14 @@ async def _covered(db: Database, project: str, known: RecordedSizes, before_ms: 
 def _record_trim(size: int) -> LogCommand[None]:
     async def command(commit: Commit) -> None:
         trimmed = AccessRecordTrimmed(size)
-        commit.draft.record(_stream(commit.draft.project), trimmed, actor=SYSTEM)
+        commit.draft.record(stream(commit.draft.project), trimmed, actor=SYSTEM)
 
     return command
 
 
 async def _recorded(db: Database, project: str, log_id: int) -> RecordedSizes:
     seals, trimmed = [], 0
-    for position, _, text in await short_streams.read(db, log_id, _stream(project)):
+    for position, _, text in await short_streams.read(db, log_id, stream(project)):
         match decode(position, text).event:
             case AccessRecordSealed(size=size):
                 seals.append(size)
@@ -102,5 +102,6 @@ async def _recorded(db: Database, project: str, log_id: int) -> RecordedSizes:
     return RecordedSizes(seals, trimmed)
 
 
-def _stream(project: str) -> str:
+def stream(project: str) -> str:
+    """Returns the stream of what a project's log says of its access record."""
     return f"access-record/{project}"

@@ -73,6 +73,9 @@ SENTENCES: Mapping[str, str] = {
     "AccessRecordSealed": "the access record was sealed at {size} reads",
     "AccessRecordTrimmed": "the first {size} reads of the access record were deleted",
     "LogContinued": "this log continues log {log} after {size} events",
+    "ProjectMoveStarted": "the project is moved to {to}, at {address}",
+    "ProjectMoveUndone": "the move to {to} was undone",
+    "ProjectArrived": "the project arrived here, with its logs up to {log}",
 }
 
 _CODES = frozenset({"version", "bad_version", "fallback", "name", "sent", "sha256", "running"})

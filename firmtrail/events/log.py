@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import msgspec
+
 from firmtrail.events.event import Event
 
 
@@ -46,3 +48,34 @@ class LogContinued(Event, frozen=True):
     """The number of its events that are left."""
     checkpoint: str | None = None
     """Its last published checkpoint, a signed note."""
+
+
+class ProjectMoveStarted(Event, frozen=True):
+    """Records that the project is moved to another database, and that this log takes no further
+    events. If the move is undone, the log continues with `ProjectMoveUndone`."""
+
+    to: str
+    """The name of the instance that the project is moved to."""
+    address: str
+    """The address that requests are sent on to when the project has moved."""
+
+
+class ProjectMoveUndone(Event, frozen=True):
+    """Records that a move was undone before anything was recorded in the other instance: in the log
+    here, which continues, and in the log there, which takes no further events."""
+
+    to: str
+    """The name of the instance that the project was to be moved to."""
+
+
+class ProjectArrived(Event, frozen=True):
+    """Records that the project was moved here from another instance, with its logs up to number
+    `log`. Those stay as they were, with the origins and signatures of that instance, except those
+    that an earlier event of this kind names."""
+
+    log: int
+    """The number of the last log that was moved."""
+    key: str
+    """The verifier key of that log: a line with its origin."""
+    people: dict[str, str] = msgspec.field(default_factory=dict)
+    """Ids of people in the moved logs who have another id here, with that id."""

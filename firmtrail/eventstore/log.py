@@ -1,4 +1,5 @@
-"""Appends to the log and reads it: all SQL that writes `events`, `subtrees`, `texts`, `log_heads`.
+"""Appends to the log and reads it: all SQL that writes `events`, `subtrees`, `texts`, `log_heads`,
+except what moving a log between databases needs (moving.py).
 
 A log is a sequence of entries at positions 0, 1, 2 … without gaps. An append keeps the log's head
 row locked from `lock` to commit, so there is one order and no position is used twice, on any number
@@ -298,35 +299,33 @@ def append(
 ) -> list[Statement]:
     """Writes the entries after `head`, which the transaction has locked, and moves the head."""
     assert all(len(entry.text) <= ENTRY_BYTES_MAX for entry in entries)
-    after, completed = after_append(head, entries, recorded_at_ms)
     rows = [
         (position, entry.stream, entry.event_id, entry.text)
         for position, entry in enumerate(entries, start=head.size)
     ]
-    statements = [
-        Statement(
-            _APPEND,
-            (head.log_id, recorded_at_ms),
-            Given("position bigint, stream text, event_id text, entry text", rows),
-        ),
-        Statement(
-            _MOVE_HEAD,
-            (
-                head.log_id,
-                after.size,
-                merkle.to_text(after.frontier),
-                recorded_at_ms,
-                after.control_count - head.control_count,
-                sum(entry.is_nudge for entry in entries),
-            ),
-        ),
+    given = Given("position bigint, stream text, event_id text, entry text", rows)
+    return [
+        Statement(_APPEND, (head.log_id, recorded_at_ms), given),
+        *move_head(head, entries, recorded_at_ms),
+        *append_texts(head.log_id, texts),
     ]
-    if completed:
-        statements.append(_append_subtrees(head.log_id, completed))
-    if texts:
-        given = Given("position bigint, salt text, text text", texts)
-        statements.append(Statement(_APPEND_TEXTS, (head.log_id,), given))
-    return statements
+
+
+def move_head(head: Head, entries: Sequence[NewEntry], recorded_at_ms: int) -> list[Statement]:
+    """Moves the head past these entries, and writes the subtrees that they complete."""
+    after, completed = after_append(head, entries, recorded_at_ms)
+    args = (
+        *(head.log_id, after.size, merkle.to_text(after.frontier), recorded_at_ms),
+        after.control_count - head.control_count,
+        sum(entry.is_nudge for entry in entries),
+    )
+    moved = [Statement(_MOVE_HEAD, args)]
+    return [*moved, _append_subtrees(head.log_id, completed)] if completed else moved
+
+
+def append_texts(log_id: int, texts: Sequence[ErasableText]) -> list[Statement]:
+    given = Given("position bigint, salt text, text text", texts)
+    return [Statement(_APPEND_TEXTS, (log_id,), given)] if texts else []
 
 
 def _append_subtrees(log_id: int, completed: Iterable[merkle.Subtree]) -> Statement:

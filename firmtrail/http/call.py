@@ -27,6 +27,7 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.moves import Moves
 from firmtrail.http.rollout_metrics import RolloutTotals
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
@@ -148,6 +149,8 @@ class Services:
     """Limits the people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
+    moves: Moves
+    """Knows the projects that move to another instance."""
     reads: Reads
     silence: Silence
     streams: ConcurrencyLimit

@@ -186,6 +186,7 @@ def _prepared(route: Route, services: Services) -> Work:
     authenticate = services.authentication(route.access)
     is_public = isinstance(route.access, PublicAccess)
     query_of, take_body = _query_reader(route), _body_taker(route)
+    check_moved, path = services.moves.check, route.path
     is_view, unfit_logs = route.is_view, services.builder
     is_safe = route.method in origin.SAFE_METHODS
     standby = services.standby if route.reads_standby else None
@@ -200,6 +201,7 @@ def _prepared(route: Route, services: Services) -> Work:
             call.authenticate = authenticate
             call.caller = await authenticate(request)
             request[IS_AUTHENTICATED] = True
+            check_moved(call.caller, request, path, is_safe=is_safe)
             if call.caller.is_joining:
                 await joining.join(call)
         if standby is not None:

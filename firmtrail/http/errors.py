@@ -108,6 +108,17 @@ class SignIn(Problem):
         super().__init__(headers={"Location": location})
 
 
+class ProjectMoved(Problem):
+    """Sends a caller of the project on to the address where it is served."""
+
+    status = 308
+    code = "project_moved"
+    detail = "The project was moved. Send this request, and all later ones, to the new address."
+
+    def __init__(self, location: str) -> None:
+        super().__init__(headers={"Location": location})
+
+
 class FragmentSignIn(Problem):
     """Makes htmx load the page where a person signs in, instead of a part of a page (htmx.org,
     HX-Redirect)."""

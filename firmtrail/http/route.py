@@ -52,11 +52,11 @@ class NoQuery(msgspec.Struct, frozen=True):
 
 _REFUSED_TO: Mapping[type, frozenset[int]] = {
     UserAccess: frozenset({401, 403, 429, 503}),
-    MemberAccess: frozenset({401, 403, 404, 429, 503}),
-    GatewayAccess: frozenset({401, 403, 404, 429, 503}),
-    DeviceAccess: frozenset({401, 403, 404, 429, 503}),
+    MemberAccess: frozenset({308, 401, 403, 404, 429, 503}),
+    GatewayAccess: frozenset({308, 401, 403, 404, 429, 503}),
+    DeviceAccess: frozenset({308, 401, 403, 404, 429, 503}),
     LocalAccess: frozenset({503}),
-    PageAccess: frozenset({401, 403, 404, 429, 503}),
+    PageAccess: frozenset({308, 401, 403, 404, 429, 503}),
 }
 """The refusals that follow from the callers that a route admits."""
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.eventstore import merkle
+from firmtrail.publishing import arrivals
 from firmtrail.publishing.checkpoint import Checkpoint
 from firmtrail.publishing.minimum_sizes import LogName
 
@@ -45,6 +46,7 @@ WHERE log_heads.log_id > $1
         SELECT max(newest.size)
         FROM checkpoints AS newest
         WHERE newest.log_id = log_heads.log_id), 0)
+    AND {arrivals.SIGNED_HERE}
 ORDER BY log_heads.log_id
 LIMIT $2"""
 
@@ -81,6 +83,13 @@ SELECT size, note
 FROM checkpoints
 WHERE log_id = $1 AND size < $2
 ORDER BY size DESC
+LIMIT $3"""
+
+_AFTER = """\
+SELECT size, note
+FROM checkpoints
+WHERE log_id = $1 AND size > $2
+ORDER BY size
 LIMIT $3"""
 
 _COUNT = "SELECT count(*) FROM checkpoints WHERE log_id = $1"
@@ -176,6 +185,11 @@ async def of_size(db: Database, log_id: int, size: int) -> PublishedNote | None:
 async def page(db: Reader, log_id: int, *, below: int, limit: int) -> list[PublishedNote]:
     """Returns the checkpoints of sizes below this one, the largest first."""
     return [PublishedNote(*row) for row in await db.read(Statement(_PAGE, (log_id, below, limit)))]
+
+
+async def after(db: Reader, log_id: int, size: int, *, limit: int) -> list[PublishedNote]:
+    """Returns the checkpoints of sizes above this one, the smallest first."""
+    return [PublishedNote(*row) for row in await db.read(Statement(_AFTER, (log_id, size, limit)))]
 
 
 async def count(db: Reader, log_id: int) -> int:

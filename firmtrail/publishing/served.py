@@ -7,8 +7,8 @@ from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database
 from firmtrail.eventstore import log, tree
 from firmtrail.eventstore.proofs import TreeHead, verify_consistency
-from firmtrail.publishing import checkpoint, published
-from firmtrail.publishing.checkpoint import Checkpoint
+from firmtrail.publishing import arrivals, checkpoint, published
+from firmtrail.publishing.checkpoint import Checkpoint, Verifier
 from firmtrail.publishing.known_checkpoints import KnownCheckpoints
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.publishing.published import PublishedNote, SignedCheckpoint
@@ -51,18 +51,25 @@ class ServedCheckpoints:
 
     async def at_size(self, log_id: int, name: LogName, size: int) -> PublishedNote | None:
         """Returns the checkpoint of any size up to the last published one; None for a larger size.
-        One that was never published is proven consistent with the published one, and signed now."""
+        One that was never published is proven consistent with the published one, and signed now.
+        Of a log that was moved here, only those can be had that came with it: None for others."""
         last = await self.latest(log_id)
         if last is None or size > last.size:
             return None
         if row := await published.of_size(self._db, log_id, size):
             return row
+        if await arrivals.key_of_log(self._db, name) is not None:
+            return None
         anchor = self._anchor(name, last, size)
         head = TreeHead(size, await tree.root(self._db, log_id, size))
         proof = await tree.consistency(self._db, log_id, size, anchor.size)
         if not verify_consistency(proof, head, TreeHead(anchor.size, anchor.root)):
             raise log.Corrupt(f"log {name} is not what its checkpoint of size {anchor.size} signs")
         return PublishedNote(size, self._signer.sign(name, head).note)
+
+    async def verifier(self, name: LogName) -> Verifier:
+        """Returns the key that verifies the checkpoints of a log."""
+        return await arrivals.key_of_log(self._db, name) or self._signer.verifier(name)
 
     def _anchor(self, name: LogName, last: PublishedNote, size: int) -> Checkpoint:
         """Returns a checkpoint that this key signed, of this size or larger. A row of the database

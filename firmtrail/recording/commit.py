@@ -321,7 +321,7 @@ def locked(
 
     Raises `Unavailable`, and the transaction must not continue, if
 
-    - the log was closed, and the project has a newer one;
+    - the log was closed: the project has a newer one, or is being moved to another instance;
     - the log is smaller than, or differs from, what was acknowledged or published (`LogRefused`):
       the database was rolled back or exchanged, and further events would take positions that were
       given before;
@@ -332,7 +332,7 @@ def locked(
     heads, views = rows
     head = log.head_of(heads)
     if head.closed:
-        raise LogUnavailable("The project has started a new log. Try again.", retry_after_s=1)
+        raise LogUnavailable("The log is closed: a new one has started, or the project moves.", 1)
     minimum_sizes.check(head)
     if (until_ms := head.refused_until_ms(AHEAD_MS_MAX)) is not None:
         raise ClockAhead(head.project, until_ms)

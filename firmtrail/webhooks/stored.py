@@ -153,7 +153,10 @@ _DUE = """\
 SELECT webhooks.project, webhooks.webhook_id
 FROM webhooks
 JOIN log_heads ON log_heads.log_id = webhooks.log_id
+JOIN projects ON projects.project = webhooks.project
+JOIN log_heads AS newest ON newest.log_id = projects.log_id
 WHERE webhooks.enabled = 1
+    AND newest.closed = 0
     AND webhooks.next_at_ms <= (SELECT now_ms())
     AND (webhooks.position < log_heads.size
         OR log_heads.closed = 1
@@ -214,6 +217,11 @@ SET log_id = $5,
 WHERE project = $1 AND webhook_id = $2 AND revision = $3 AND lease = $4
 RETURNING deliveries, failing_since_ms, next_at_ms - CAST($10 AS bigint)"""
 
+_SENDING = """\
+SELECT 1
+FROM webhooks
+WHERE project = $1 AND lease IS NOT NULL AND lease_until_ms > (SELECT now_ms())
+LIMIT 1"""
 
 _DISABLED = """\
 SELECT webhook_id, url, disabled_reason
@@ -329,8 +337,13 @@ def remove(project: str, webhook_id: str) -> list[Statement]:
 
 async def due(db: Database, limit: int) -> list[tuple[str, str]]:
     """Returns (project, webhook id) of webhooks that have something to send now. Those that have
-    waited longest come first."""
+    waited longest come first. If a project is moved to another instance, that one sends."""
     return [(row[0], row[1]) for row in await db.read(Statement(_DUE, (limit,)))]
+
+
+async def is_sending(db: Reader, project: str) -> bool:
+    """Returns whether a process has the lease of one of the project's webhooks."""
+    return bool(await db.read(Statement(_SENDING, (project,))))
 
 
 async def lag(db: Database) -> Lag:

@@ -31,7 +31,7 @@ from tests.contract.archiving import (
     publisher,
     store,
 )
-from tests.databases import new_log, read
+from tests.databases import new_log, read, write
 from tests.publishing import ACME
 
 __all__ = ["archiver", "location", "publisher", "store"]  # fixtures
@@ -119,6 +119,7 @@ async def test_a_closed_log_is_archived_to_its_end(
     archiver: Archiver,
     store: ArchiveStore,
 ) -> None:
+    await write(db, "INSERT INTO projects VALUES ('acme', $1, 0)", log_id)
     await begin(recorder, log_id, publisher, 300)
     await archiver.following.catch_up()
     assert (await audited(store))[0] == 256

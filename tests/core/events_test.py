@@ -38,7 +38,15 @@ from firmtrail.events.fleet import (
     UpdateFailed,
     UpdateProgressed,
 )
-from firmtrail.events.log import AccessRecordSealed, AccessRecordTrimmed, LogContinued, TextErased
+from firmtrail.events.log import (
+    AccessRecordSealed,
+    AccessRecordTrimmed,
+    LogContinued,
+    ProjectArrived,
+    ProjectMoveStarted,
+    ProjectMoveUndone,
+    TextErased,
+)
 from firmtrail.events.steering import (
     Asked,
     AttemptsCleared,
@@ -141,6 +149,9 @@ EVERY_KIND: tuple[Event, ...] = (
     UserErased("u_1"),
     LogContinued(1, 8142, "firmtrail/acme/1\n8143\n\n\u2014 firmtrail/acme/1 x\n"),
     LogContinued(1, 0),
+    ProjectMoveStarted("eu", "https://eu.example"),
+    ProjectMoveUndone("eu"),
+    ProjectArrived(1, "firmtrail/acme/1+00000000+x", {"u_1": "u_2"}),
     WebhookAdded("https://hooks.example.org", ("FirmwareInstalled",), ("m",), ("halted",)),
     WebhookChanged(types=None, enabled=False, disabled_for="gone"),
     WebhookChanged(rekeyed=True),

@@ -11,8 +11,8 @@ from aiohttp import ClientSession
 from firmtrail.publishing import signing_key
 from firmtrail.schema import migrations
 from firmtrail.schema.migrate import VERSIONS, Roles, migrate
-from tests.databases import INSTANCE, migrating, opened
-from tests.end_to_end.command import in_process
+from tests.databases import INSTANCE, migrating, opened, write
+from tests.end_to_end.command import firmtrail, in_process
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.site import P, get, new_site, post
 from tests.filled import fill
@@ -166,3 +166,23 @@ async def test_the_role_that_audits_reads_no_secret_and_writes_nothing(urls: Url
     writes = [text.format(table) for table in tables for text in texts]
     reads = [f"SELECT count(*) FROM {table}" for table in SECRET]
     assert await refused(urls.auditor, [*CHANGES, *writes, *reads]) == []
+
+
+async def test_the_role_of_a_server_is_enough_to_move_a_project(
+    urls: Urls, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    beside = tmp_path_factory.getbasetemp() / "least_privilege"
+    files = ("--signing-key-file", f"{beside}.key", "--checkpoints-file", f"{beside}.checkpoints")
+    there = await granted(postgres, "moved_with_least_privilege")
+    async with opened(there.owner) as db:
+        await write(db, "UPDATE instance SET name = 'eu'")
+    to = ("zenith", "--to", there.service, "--redirect-to", "https://eu.example")
+    for options in ((), ("--undo",), ()):
+        done = await asyncio.to_thread(
+            firmtrail, urls.service, *files, "project", "move", *to, *options
+        )
+        assert done.exit_code == 0, done.said
+    for command in ("verify", "replay"):
+        wanted = ("audit", command, "--project", "zenith")
+        audited = await asyncio.to_thread(firmtrail, there.auditor, *wanted)
+        assert audited.exit_code == 0, audited.out + audited.said

@@ -79,7 +79,7 @@ async def get_audit(call: AuditCall) -> web.Response:
     """Show the logs, their checkpoints, and the record of reads."""
     db = call.db
     head = await head_of(call, None)
-    verifier = verifier_of(call, head)
+    verifier = await verifier_of(call, head)
     record = await _record(call)
     return render.page(
         call,

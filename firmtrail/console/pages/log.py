@@ -100,12 +100,12 @@ async def head_of(call: AnyCall, number: str | None) -> log.Head:
     return await log.head(db, log_id)
 
 
-def verifier_of(call: AnyCall, head: log.Head) -> Verifier | None:
+async def verifier_of(call: AnyCall, head: log.Head) -> Verifier | None:
     """Returns the key that verifies the log's checkpoints; None if the server signs nothing."""
     publisher = call.services.publisher
     if publisher is None:
         return None
-    return publisher.signer.verifier(LogName(head.project, head.number))
+    return await publisher.served.verifier(LogName(head.project, head.number))
 
 
 async def _wanted(call: LogCall, head: log.Head, stop: int) -> Wanted:

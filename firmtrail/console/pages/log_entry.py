@@ -40,7 +40,8 @@ async def get_entry(call: Call[PageQuery, None]) -> web.Response:
     await recorded_reads.record(call, {"log": head.number})
     entry, text = await free_texts.entry_and_text(call.db, head.log_id, position)
     recorded = decode(position, entry)
-    wording, verifier = await wording_of(call, names_in([recorded])), verifier_of(call, head)
+    wording = await wording_of(call, names_in([recorded]))
+    verifier = await verifier_of(call, head)
     return render.page(
         call,
         "log_entry.html",

@@ -52,7 +52,7 @@ async def get_key(call: AnyCall) -> web.Response:
     """Return the key that verifies the log's checkpoints, as a C2SP signed-note vkey."""
     publisher = _publisher_of(call)
     head = await log.head(call.db, await log_of(call))
-    verifier = publisher.signer.verifier(LogName(head.project, head.number))
+    verifier = await publisher.served.verifier(LogName(head.project, head.number))
     return _text(call, f"{checkpoint.key_line(verifier)}\n", KEY_KEPT)
 
 
@@ -107,7 +107,12 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
             raise NotFound("No published checkpoint covers this event yet.", code="not_published")
         raise invalid_parameter("size", f"has to be greater than the position, {position}")
     signed = await publisher.served.at_size(log_id, name, size)
-    assert signed is not None, "the size is at most the published size"
+    if signed is None:  # the size is at most the published size
+        raise NotFound(
+            "This log was moved here from another instance, and this one signs no checkpoint of "
+            "it: name a size that `checkpoints` lists.",
+            code="not_published",
+        )
     kept = CHECKPOINT_KEPT if call.query.size is None else PROOF_KEPT
     return _text(call, await proof_text(call, log_id, position, signed), kept)
 

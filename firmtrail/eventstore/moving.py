@@ -1,0 +1,134 @@
+"""Copies logs between databases byte for byte, and closes a log for a move. Holds all SQL for that.
+
+A copy is appended in order, as any entry, under the lock of the copy's head: so its tree is
+computed from the copied entries, and equals the original's if and only if they do. A copy that ends
+early is continued where it ends, because what is there is a beginning of the original.
+
+The column `closed` of a log's head says more than that the log takes no appends:
+
+- `CLOSED`: a newer log of the project replaced it; or, of the newest log, the project is being
+  moved away from here, or is still arriving.
+- `MOVED`: the project was moved away, and is served at the address in the log's last event.
+- `GIVEN_UP`: the log of an arrival that was undone; nothing ever opens it again.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from firmtrail.database.database import Given, Reader, Row, Statement, Transaction
+from firmtrail.eventstore import log
+from firmtrail.eventstore.log import ErasableText, Head, NewEntry
+
+OPEN, CLOSED, MOVED, GIVEN_UP = range(4)
+PAGE_ENTRIES = 1_000
+
+_SET_CLOSED = "UPDATE log_heads SET closed = $2 WHERE log_id = $1"
+
+_CLOSED = "SELECT closed FROM log_heads WHERE log_id = $1"
+
+_ADD_COPY = """\
+INSERT INTO log_heads (
+    log_id, project, number, size, frontier, recorded_at_ms, control_count, nudge_count, closed)
+SELECT coalesce(max(log_id), 0) + 1, CAST($1 AS text), CAST($2 AS bigint), 0, '', 0, 0, 0, 1
+FROM log_heads
+WHERE TRUE
+ON CONFLICT DO NOTHING"""
+
+_PAGE = """\
+SELECT
+    events.position, events.stream, events.event_id, events.recorded_at_ms, events.entry,
+    texts.salt, texts.text
+FROM events
+LEFT JOIN texts ON texts.log_id = events.log_id AND texts.position = events.position
+WHERE events.log_id = $1 AND events.position >= $2 AND events.position < $3
+ORDER BY events.position
+LIMIT $4"""
+
+_COPY = """\
+INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
+SELECT $1, given.position, given.stream, given.event_id, given.recorded_at_ms, given.entry
+FROM given
+WHERE TRUE"""
+
+_LEAVING = """\
+SELECT projects.project, log_heads.closed, events.entry
+FROM projects
+JOIN log_heads ON log_heads.log_id = projects.log_id
+JOIN events ON events.log_id = log_heads.log_id AND events.position = log_heads.size - 1
+WHERE log_heads.closed <> 0
+ORDER BY projects.project
+LIMIT 10000"""
+
+
+class CopiedEntry(NamedTuple):
+    """Holds a row of `events`, and what stands next to it."""
+
+    position: int
+    stream: str
+    event_id: str
+    recorded_at_ms: int
+    text: str
+    salt: str | None
+    erasable: str | None
+    """The free text; None: it has none, or it was erased."""
+
+
+def set_closed(log_id: int, state: int) -> Statement:
+    """Writes one of the states above; the transaction has locked the head."""
+    return Statement(_SET_CLOSED, (log_id, state))
+
+
+async def closed_state(reader: Reader, log_id: int) -> int:
+    [[state]] = await reader.read(Statement(_CLOSED, (log_id,)))
+    return int(state)
+
+
+def closed(log_id: int) -> Statement:
+    """Reads the state of a log in a transaction: one row with one column."""
+    return Statement(_CLOSED, (log_id,))
+
+
+def add_copy(project: str, number: int) -> Statement:
+    """Adds an empty, closed log with this number, unless the project has one. If another log took
+    the log's id meanwhile, nothing is added: the caller looks, and tries again."""
+    return Statement(_ADD_COPY, (project, number))
+
+
+async def page(reader: Reader, log_id: int, start: int, stop: int) -> list[CopiedEntry]:
+    """Returns the next rows of a log. Raises `log.Corrupt` if a position is missing."""
+    rows = await reader.read(Statement(_PAGE, (log_id, start, stop, PAGE_ENTRIES)))
+    found = [CopiedEntry(*row) for row in rows]
+    if [each.position for each in found] != list(range(start, start + len(found))) or not found:
+        raise log.Corrupt(f"the events from position {start} on are not all in the database")
+    return found
+
+
+def copy(head: Head, rows: Sequence[CopiedEntry], entries: Sequence[NewEntry]) -> list[Statement]:
+    """Appends these rows after `head`, which the transaction has locked. `entries` are the same
+    events, with what the head counts."""
+    given = Given(
+        "position bigint, stream text, event_id text, recorded_at_ms bigint, entry text",
+        [row[:5] for row in rows],
+    )
+    texts = [
+        ErasableText(row.position, row.salt, row.erasable)
+        for row in rows
+        if row.salt is not None and row.erasable is not None
+    ]
+    return [
+        Statement(_COPY, (head.log_id,), given),
+        *log.move_head(head, entries, rows[-1].recorded_at_ms),
+        *log.append_texts(head.log_id, texts),
+    ]
+
+
+async def locked(tx: Transaction, log_id: int) -> tuple[Head, int]:
+    """Locks the head of a log, and returns it with its state."""
+    [heads] = await tx.run(log.lock(log_id))
+    [[[state]]] = await tx.run(closed(log_id))
+    return log.head_of(heads), int(state)
+
+
+async def leaving(reader: Reader) -> list[Row]:
+    """Returns (project, state, last entry) of the projects whose newest log is closed."""
+    return await reader.read(Statement(_LEAVING))

@@ -1,0 +1,75 @@
+"""Knows which projects are being moved to another instance, or were moved, and answers for them.
+
+A project that is being moved takes no changes: they are answered with 503, and nothing of them is
+stored. Reads continue. Once the project has moved, its requests are answered with 308 and the same
+path at the new address, after the caller is known: so a stranger learns nothing. The routes of its
+logs stay, for auditors that keep the old address.
+
+Every server looks every `LOOK_EVERY_S`. Until it has seen that a move began, an append fails all
+the same, because the log is closed.
+"""
+
+import asyncio
+import contextlib
+from typing import NamedTuple
+
+from aiohttp import web
+
+from firmtrail.database.database import Database, Unavailable
+from firmtrail.events.entry import decode
+from firmtrail.events.log import ProjectMoveStarted
+from firmtrail.eventstore import moving
+from firmtrail.http.callers import Caller
+from firmtrail.http.errors import ProjectMoved, ServiceUnavailable
+
+LOOK_EVERY_S = 2.0
+RETRY_AFTER_S = 10
+_LOGS = "/api/v1/projects/{project}/log"
+"""How the paths of a project's logs begin."""
+
+
+class Leaving(NamedTuple):
+    """Describes a project that is being moved, or was."""
+
+    address: str
+    is_over: bool
+    """Whether the project is served at the address."""
+
+
+class Moves:
+    """Keeps the moves of one database, for one server."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._leaving: dict[str, Leaving] = {}
+
+    async def look(self) -> None:
+        """Reads the moves. Raises `Unavailable`."""
+        found: dict[str, Leaving] = {}
+        for project, state, entry in await moving.leaving(self._db):
+            event = decode(0, entry).event
+            if isinstance(event, ProjectMoveStarted):
+                found[project] = Leaving(event.address, state == moving.MOVED)
+        self._leaving = found
+
+    async def run(self) -> None:
+        """Looks until it is cancelled; a database that is away delays it."""
+        while True:
+            with contextlib.suppress(Unavailable):
+                await self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def check(self, caller: Caller, request: web.Request, path: str, *, is_safe: bool) -> None:
+        """Raises the problem that answers a request of a project that moves; `path` is the path of
+        the route. The operator's own commands pass."""
+        leaving = self._leaving.get(caller.project or "")
+        if leaving is None or caller.kind == "system":
+            return
+        if leaving.is_over and not path.startswith(_LOGS):
+            raise ProjectMoved(f"{leaving.address}{request.raw_path}")
+        if not is_safe:
+            raise ServiceUnavailable(
+                "The project is being moved to another address. Try again.",
+                RETRY_AFTER_S,
+                "project_moving",
+            )
