@@ -83,22 +83,6 @@ def perfect_subtrees(leaves: LeafRange) -> Iterator[PerfectSubtree]:
         start += 1 << height
 
 
-def verify_inclusion(
-    proof: Sequence[bytes], position: int, leaf_hash: bytes, head: TreeHead
-) -> bool:
-    """Returns whether the proof shows that this leaf is at `position` in the tree."""
-    if not 0 <= position < head.size:
-        return False
-    ranges = inclusion(position, head.size)
-    if len(proof) != len(ranges):
-        return False
-    node = leaf_hash
-    for leaves, sibling in zip(ranges, proof, strict=True):
-        is_right = leaves.start > position
-        node = node_hash(node, sibling) if is_right else node_hash(sibling, node)
-    return node == head.root
-
-
 def verify_consistency(proof: Sequence[bytes], old: TreeHead, new: TreeHead) -> bool:
     """Returns whether the proof shows that the new tree begins with all leaves of the old one."""
     if not 0 <= old.size <= new.size:

@@ -101,7 +101,8 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
     if paused:
         _, texts = await rollouts.texts(now.reader, call.log_id)
         found += [_pause(each, texts[each.id]) for each in paused[:ROLLOUTS_MAX]]
-    waiting = sorted(_waiting(call, now.control), key=lambda each: -each.position)
+    known = sorted(now.control.rollouts.values(), key=lambda each: -each.position)
+    waiting = [each for each in known if phase_of(call, now.control, each) == "waiting"]
     found += [_wait(each) for each in waiting[:ROLLOUTS_MAX]]
     stuck = sorted(_stuck(call, now.control), key=lambda each: -each.rollout.position)
     found += [_stuck_in(*each) for each in stuck[:ROLLOUTS_MAX]]
@@ -116,13 +117,6 @@ def _paused(control: Control) -> Iterable[RolloutState]:
     """Yields the paused rollouts that can be resumed."""
     for each in control.rollouts.values():
         if each.phase == "paused" and not is_over(control, each):
-            yield each
-
-
-def _waiting(call: AnyCall, control: Control) -> Iterable[RolloutState]:
-    """Yields the rollouts that wait for approval."""
-    for each in control.rollouts.values():
-        if phase_of(call, control, each) == "waiting":
             yield each
 
 
@@ -209,12 +203,16 @@ def _disabled_webhook(webhook: DisabledWebhook) -> Note:
 
 
 def _pending(devices: int) -> Note:
-    many = f"At least {devices}" if devices == COUNTED_MAX else f"{devices}"
-    says = f"{many} devices wait" if devices > 1 else "1 device waits"
+    says = _many(devices, "waits", "wait")
     return Note(kind="pending", says=f"{says} to be accepted or rejected.", devices=devices)
 
 
 def _failing(devices: int) -> Note:
-    many = f"At least {devices}" if devices == COUNTED_MAX else f"{devices}"
-    says = f"{many} devices failed" if devices > 1 else "1 device failed"
+    says = _many(devices, "failed", "failed")
     return Note(kind="failing", says=f"{says} their last update.", devices=devices)
+
+
+def _many(devices: int, one: str, several: str) -> str:
+    if devices == 1:
+        return f"1 device {one}"
+    return f"{'At least ' if devices == COUNTED_MAX else ''}{devices} devices {several}"

@@ -86,36 +86,25 @@ LEFT JOIN device_current AS device
 LEFT JOIN device_seen AS seen
     ON seen.project = log_heads.project AND seen.device = given.device"""
 
-_COUNT_FAILING = f"""\
+
+def _up_to(index: str = "", condition: str = "") -> str:
+    """Returns the SQL that counts devices, and no further than $2."""
+    return f"""\
 SELECT count(*)
 FROM (
     SELECT 1
-    FROM device_current /*INDEXED BY device_current_failing*/
-    WHERE log_id = $1
-        AND generation = {generation_of(NAME)}
-        AND {IS_FAILING}
-        AND decommissioned = 0
+    FROM device_current {index}
+    WHERE log_id = $1 AND generation = {generation_of(NAME)} {condition}
     LIMIT $2) AS found"""
 
 
-_COUNT_TO = f"""\
-SELECT count(*)
-FROM (
-    SELECT 1
-    FROM device_current
-    WHERE log_id = $1 AND generation = {generation_of(NAME)}
-    LIMIT $2) AS found"""
-
-
-_COUNT_PENDING = f"""\
-SELECT count(*)
-FROM (
-    SELECT 1
-    FROM device_current /*INDEXED BY device_current_waiting*/
-    WHERE log_id = $1
-        AND generation = {generation_of(NAME)}
-        AND (pending = 1 OR offered_key IS NOT NULL)
-    LIMIT $2) AS found"""
+_COUNT_TO = _up_to()
+_COUNT_FAILING = _up_to(
+    "/*INDEXED BY device_current_failing*/", f"AND {IS_FAILING} AND decommissioned = 0"
+)
+_COUNT_PENDING = _up_to(
+    "/*INDEXED BY device_current_waiting*/", "AND (pending = 1 OR offered_key IS NOT NULL)"
+)
 
 
 _SAYS = """\
