@@ -65,12 +65,6 @@ class CertifiedDevices:
         return ResolvedCredential(
             log_id=log_id,
             device_secret=OWN_DEVICE if is_own else NO_DEVICE,
-            bcrypt=None,
-            token_id=None,
-            actor_id=None,
-            token_project=None,
-            token_role=None,
-            member_role=None,
             was_seen=was_seen,
         )
 

@@ -138,15 +138,15 @@ class ResolvedCredential(Struct, frozen=True, gc=False):
     """The project's newest log; None: there is no such project."""
     device_secret: int
     """OWN_DEVICE: a secret of that device; OTHER_DEVICE: only of others; else NO_DEVICE."""
-    bcrypt: str | None
-    token_id: str | None
+    bcrypt: str | None = None
+    token_id: str | None = None
     """None: it is no token. With NO_DEVICE, the credential is unknown."""
-    actor_id: str | None
+    actor_id: str | None = None
     """The token's holder."""
-    token_project: str | None
-    token_role: str | None
+    token_project: str | None = None
+    token_role: str | None = None
     """None for a login, which has the member's own role in each project."""
-    member_role: str | None
+    member_role: str | None = None
     """The holder's role in the path's project."""
     only_role: str | None = None
     """The holder's role in all projects of the token, if it is the same in all of them. It is

@@ -229,14 +229,10 @@ def _watched(version: str, model: str, reach: int, *, failed_percent: int) -> Ro
 def _registration(device: DemoDevice, now_ms: int) -> Iterator[Happening]:
     at_ms = _at(now_ms, DAYS - 0.01 - device.luck)
     cohort = "north" if device.luck < 0.4 else "south"
-    event = DeviceRegistered(device.model, cohort, _tags(device))
+    event = DeviceRegistered(device.model, cohort, ("rev-c",) if device.luck > 0.7 else ())
     yield Happening(at_ms, device.stream, event, SYSTEM)
     version = dict(FIRST_RELEASES)[device.model]
     yield Happening(at_ms + HOUR_MS, device.stream, FirmwareRunning(version), device.stream)
-
-
-def _tags(device: DemoDevice) -> tuple[str, ...]:
-    return ("rev-c",) if device.luck > 0.7 else ()
 
 
 def _waves(device: DemoDevice) -> Iterator[Wave]:

@@ -7,8 +7,6 @@ for a fleet of up to `SCANNED_MAX` devices; a larger one gets a link to the list
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from semver import Version
-
 from firmtrail.console.charts import Mark, SharesChart, Step, shares
 from firmtrail.events.times import DAY_MS
 from firmtrail.eventstore import sizes
@@ -167,17 +165,13 @@ def _lines(
         )
         for count in counts
     ]
-    found.sort(key=lambda line: _rank(line.version), reverse=True)
+    found.sort(key=lambda line: version.precedence(line.version or "0.0.0-0"), reverse=True)
     return sorted(found, key=lambda line: line.model or "~")
 
 
 def _is_latest(current: CurrentReleases, count: VersionCount) -> bool:
     of_model = current.get(count.model or "")
     return of_model is not None and of_model.latest.version == count.version
-
-
-def _rank(text: str | None) -> Version:
-    return version.precedence(text or "0.0.0-0")
 
 
 async def _rollouts(call: AnyCall, now: ConsistentRead) -> list[Shown]:

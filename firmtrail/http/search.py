@@ -76,12 +76,9 @@ async def matches(call: AnyCall, text: str, stop: int | None = None) -> tuple[in
 def _positions(search: _Search, text: str) -> Iterable[Match]:
     digits = "".join(text.replace("+", " ").split())
     is_number = digits.isascii() and digits.isdecimal() and len(digits) < 16
-    if is_number and int(digits) < search.size and _may_audit(search.call):
+    may_audit = Permission.AUDIT in search.call.caller.permissions
+    if is_number and int(digits) < search.size and may_audit:
         yield Match(kind="position", name=str(int(digits)), exact=True)
-
-
-def _may_audit(call: AnyCall) -> bool:
-    return Permission.AUDIT in call.caller.permissions
 
 
 async def _devices(search: _Search, text: str) -> list[Match]:
@@ -119,17 +116,13 @@ async def _versions(search: _Search, text: str) -> list[Match]:
     found.sort(key=lambda each: (version.precedence(each[1]), each[0] or ""), reverse=True)
     return [
         Match(
-            kind="release" if _is_release(releases, model, name) else "version",
+            kind="release" if model and ReleaseKey(model, name) in releases else "version",
             name=name,
             model=model,
             exact=name == text,
         )
         for model, name in found[:MATCHES_MAX]
     ]
-
-
-def _is_release(releases: Releases, model: str | None, name: str) -> bool:
-    return model is not None and ReleaseKey(model, name) in releases
 
 
 def _rollouts(search: _Search, text: str) -> list[Match]:

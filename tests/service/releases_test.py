@@ -29,6 +29,7 @@ async def test_a_release_is_shown_as_it_was_added(site: Site) -> None:
     assert answer.status == 201
     shown = answer.json
     assert shown.pop("added_at").endswith("Z")
+    assert shown.pop("rollout") is None
     assert shown == {
         "version": "1.0.0",
         "model": "m",
@@ -40,7 +41,7 @@ async def test_a_release_is_shown_as_it_was_added(site: Site) -> None:
         "artifacts": [],
     }
     read = await site.get(M1, "viewer")
-    assert read.json == answer.json
+    assert {**read.json, "rollout": None} == answer.json
     assert (
         read.headers["Firmtrail-Log-Size"]
         == (await site.get(RELEASES)).headers["Firmtrail-Log-Size"]

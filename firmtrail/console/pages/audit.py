@@ -104,7 +104,8 @@ async def _record(call: AuditCall) -> ReadPage:
     for _ in range(LOOKS_MAX if call.query.kind else 1):
         limit = LOOKED_AT if call.query.kind else READS + 1
         rows = await reads.page(call.db, which, after=place, limit=limit)
-        found += [line for line in map(_line, rows) if _is_wanted(line, call.query.kind)]
+        lines, kind = map(_line, rows), call.query.kind
+        found += [line for line in lines if kind is None or line.is_export == (kind == "exports")]
         if len(found) > READS:
             return ReadPage(found[:READS], _place_text(found[READS - 1].read))
         if len(rows) < limit:
@@ -152,10 +153,6 @@ def _words_of(read: Read, asked: dict[str, Any], *, is_export: bool) -> str:
     if read.path.endswith("/stream"):
         return "opened the stream of the log"
     return "watched the log" if asked.get("live") else "read the log"
-
-
-def _is_wanted(line: ReadLine, kind: str | None) -> bool:
-    return kind is None or line.is_export == (kind == "exports")
 
 
 ROUTES = (page(f"{PROJECT}/audit", get_audit, AUDIT, query=AuditQuery),)

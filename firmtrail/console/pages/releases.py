@@ -20,7 +20,7 @@ from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.projections import fleet_versions, releases
 from firmtrail.projections.releases import ReleaseWithTexts
 from firmtrail.rules import version
-from firmtrail.rules.release import ReleaseKey, ReleaseState
+from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import RolloutState
 
 RELEASES = f"{PROJECT}/releases"
@@ -70,10 +70,9 @@ async def _fleet(call: AnyCall, now: ConsistentRead) -> Fleet:
     of_model: dict[str, int] = {}
     for each in counts:
         of_model[each.model or ""] = of_model.get(each.model or "", 0) + each.devices
-    latest = now.control.latest
+    latest = {ReleaseKey(each.model, each.version) for each in now.control.latest.values()}
     shown = {
-        key: ShownRelease(each, _is(latest.get(key.model), key), running.get(key, 0))
-        for key, each in found.items()
+        key: ShownRelease(each, key in latest, running.get(key, 0)) for key, each in found.items()
     }
     return Fleet(size, shown, of_model)
 
@@ -84,10 +83,6 @@ async def _fleet_with(call: AnyCall, now: ConsistentRead, key: ReleaseKey) -> Fl
     if key not in found.releases:
         raise NotFound(f"{key.model} has no release {key.version}.")
     return found
-
-
-def _is(latest: ReleaseState | None, key: ReleaseKey) -> bool:
-    return latest is not None and latest.version == key.version
 
 
 async def get_releases(call: Call[ReleasesPageQuery, None]) -> web.Response:

@@ -106,21 +106,23 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         failed = await rollout_failures.newest(now.reader, call.log_id, found)
         orders = await places.orders(call, now, stream(found.id))
     counts = counts or await _shared_counts(call)
-    window, at = _window(call, now.control, found), plan_time(call, now.control)
+    at, phase = plan_time(call, now.control), phase_of(call, now.control, found)
+    is_over = phase in {"aborted", "withdrawn"}
+    window = RolloutWindow("", None) if is_over else window_of(now.control, found)
     return render.page(
         call,
         "rollout.html",
         title=f"{found.bad_version or found.version} to {found.model}",
         moment=Moment(now.size),
         rollout=found,
-        phase=phase_of(call, now.control, found),
+        phase=phase,
         reach=reach_of(call, now.control, found),
         counts=counts,
         kinds=KINDS,
         steps=_plan(now.control, found, at, orders),
         window=window,
         picture=openings.picture(window.times, at.now_ms) if window.times else None,
-        may_replan=_may_replan(call, now.control, found),
+        may_replan=not found.is_rollback and not is_over,
         grows=grows(call, now.control, found),
         may_approve=may_approve(call, found),
         failed=failed,
@@ -150,18 +152,6 @@ def _plan(
     events = [each.recorded for each in reversed(orders)]
     times = phases.past(events, at).times
     return plan_steps.steps(found, at, times, phases.windows_of(control, found))
-
-
-def _window(call: AnyCall, control: Control, found: RolloutState) -> RolloutWindow:
-    """Returns the window that the rollout has, or inherits; none once it is over."""
-    if phase_of(call, control, found) in {"aborted", "withdrawn"}:
-        return RolloutWindow("", None)
-    return window_of(control, found)
-
-
-def _may_replan(call: AnyCall, control: Control, found: RolloutState) -> bool:
-    """Returns whether a person may give the rollout other phases."""
-    return not found.is_rollback and phase_of(call, control, found) not in {"aborted", "withdrawn"}
 
 
 async def counts_of(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Counts:

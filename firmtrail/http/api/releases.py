@@ -106,7 +106,10 @@ async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         start = 0 if place is None else places.index(place) + 1
         end = start + limit
-        items = [_shown(each, is_latest=_key(each) in latest) for each in found[start:end]]
+        items = [
+            _shown(each, is_latest=key in latest)
+            for each, key in zip(found[start:end], places[start:end], strict=True)
+        ]
         return ListPage(items, places[end - 1] if end < len(places) else None, size)
 
     async def count() -> int:
@@ -171,10 +174,6 @@ def _latest(found: dict[ReleaseKey, ReleaseWithTexts]) -> set[ReleaseKey]:
 
 def key_of(call: AnyCall) -> ReleaseKey:
     return ReleaseKey(call.path("model"), call.path("version"))
-
-
-def _key(found: ReleaseWithTexts) -> ReleaseKey:
-    return ReleaseKey(found.release.model, found.release.version)
 
 
 def _shown(found: ReleaseWithTexts, *, is_latest: bool) -> Release:

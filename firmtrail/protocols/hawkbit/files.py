@@ -45,7 +45,7 @@ async def chunk(call: AnyCall, control: Control, of: Offer) -> Chunk:
 
 
 def _described(call: AnyCall, of: Offer, file: ReleaseArtifact) -> HawkbitArtifact:
-    href = f"{_module(call, of)}/{file.name}"
+    href = f"{base_of(call)}/softwaremodules/{of.ordinal}/artifacts/{file.name}"
     links = {name: Link(href) for name in ("download", "download-http")}
     sums = {name: Link(f"{href}.MD5SUM") for name in ("md5sum", "md5sum-http")}
     hashes = Hashes(file.sha256, file.sha1 or msgspec.UNSET, file.md5 or msgspec.UNSET)
@@ -53,10 +53,6 @@ def _described(call: AnyCall, of: Offer, file: ReleaseArtifact) -> HawkbitArtifa
     if len(msgspec.json.encode(whole)) + _ENVELOPE_BYTES <= BODY_BYTES_MAX:
         return whole
     return msgspec.structs.replace(whole, links=links)
-
-
-def _module(call: AnyCall, of: Offer) -> str:
-    return f"{base_of(call)}/softwaremodules/{of.ordinal}/artifacts"
 
 
 async def get_artifacts(call: AnyCall) -> web.Response:

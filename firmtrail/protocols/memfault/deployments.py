@@ -72,9 +72,8 @@ async def post_deployment(call: Call[Any, WantedDeployment]) -> web.Response:
     """Roll a version out to a cohort, in every model that has it."""
     body = call.body
     reach = BUCKETS if body.type == "normal" else body.rollout_percent * 100
-    wanted = steering.DeploymentOrder(
-        body.release, _cohort(body.cohort), reach, call.caller.actor_id
-    )
+    cohort = None if body.cohort == EVERYONE else body.cohort
+    wanted = steering.DeploymentOrder(body.release, cohort, reach, call.caller.actor_id)
     command = steering.deploy(wanted, actor=call.caller.actor)
     try:
         found = await call.services.recorder.act(call.log_id, command)
@@ -124,10 +123,6 @@ def _shown(rollouts: Iterable[RolloutState]) -> Deployment:
         cohort=_named(ordered[0].cohort),
         rollout_percent=reach / 100,
     )
-
-
-def _cohort(name: str) -> str | None:
-    return None if name == EVERYONE else name
 
 
 def _named(cohort: str | None) -> str:
