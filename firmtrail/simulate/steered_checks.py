@@ -5,6 +5,7 @@ counts and lists, and derives everything again from the log, from this fleet's f
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,6 +21,9 @@ from firmtrail.simulate.visits import Simulation
 
 OUTCOME_STATUS = {"FirmwareInstalled": "installed", "FirmwareRunning": "running"}
 """The status of events that do not contain it."""
+
+NAMED_MAX, SEARCHED_MAX = 20_000, 100_000
+"""The devices of a rollback that its counts look at, and those among which they look for them."""
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -68,19 +72,23 @@ async def rollback(simulation: Simulation) -> None:
     """Compares the rollback's progress, and the devices that it still names."""
     orders = simulation.orders
     shown = await read(simulation.client, f"/rollouts/{orders.rollback}")
-    compare(
-        simulation, "devices of the rollback", shown["devices"], named(simulation, no_previous=0)
-    )
+    expected_counts = named(simulation, lambda _: False)
+    compare(simulation, "devices of the rollback", shown["devices"], expected_counts)
     expected = [(each, steering.rollback_state(orders, each)) for each in simulation.devices]
     states = {each.device.name: state for each, state in expected if state is not None}
     _compare_progress(simulation, orders.rollback, shown["progress"], len(states))
     await _compare_states(simulation, orders.rollback, states)
 
 
-def named(simulation: Simulation, *, no_previous: int) -> dict[str, int]:
-    """Returns the counts of the devices that a rollback of 1.1.0 names."""
-    running = sum(each.runs == BAD for each in simulation.devices)
-    return {"named": running, "pinned": 0, "silent": 0, "no_previous": no_previous}
+def named(simulation: Simulation, is_lost: Callable[[SteeredDevice], bool]) -> dict[str, int]:
+    """Returns the counts of the devices that a rollback of 1.1.0 names. A device for which
+    `is_lost` is true has no earlier version. The service looks at the first `NAMED_MAX` of them."""
+    ordered = sorted(simulation.devices, key=lambda each: each.device.name)
+    running = sum(each.runs == BAD for each in ordered)
+    looked_at = [each for each in ordered[:SEARCHED_MAX] if each.runs == BAD][:NAMED_MAX]
+    lost = sum(map(is_lost, looked_at))
+    counts = {"named": running, "pinned": 0, "silent": 0, "no_previous": lost}
+    return counts if len(looked_at) == running else {**counts, "looked_at": len(looked_at)}
 
 
 def _compare_progress(simulation: Simulation, name: str, actual: Any, matching: int) -> None:
