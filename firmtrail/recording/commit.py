@@ -332,7 +332,7 @@ def locked(
     heads, views = rows
     head = log.head_of(heads)
     if head.closed:
-        raise LogUnavailable("The log is closed: a new one has started, or the project moves.", 1)
+        raise LogUnavailable("The log is closed: there is a new log, or the project is moving.", 1)
     minimum_sizes.check(head)
     if (until_ms := head.refused_until_ms(AHEAD_MS_MAX)) is not None:
         raise ClockAhead(head.project, until_ms)
