@@ -3,7 +3,8 @@
 SQLite before 3.51.3 (3.50.7, 3.44.6) can lose a committed transaction when two connections commit
 or checkpoint at the same instant (the WAL-reset bug), and Python often links an older one. So
 exactly one connection writes and checkpoints, every other one is opened `mode=ro`, and an OS lock
-on `FILE.lock` keeps a second writing process out.
+on `FILE.lock` keeps a second writing process out. The processes of one server share that one
+connection, and the lock (`sqlite_door`).
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from typing import IO
 from firmtrail.database import file_lock, files, sqlite_connection
 from firmtrail.database.database import Connections, Row, Script, Statement, Unavailable
 from firmtrail.database.migrating import Migrating
+from firmtrail.database.sqlite_door import Entrance, OwnProcess, SharedProcess
 from firmtrail.database.sqlite_writer import CLOSED, ProcessConnection, ThreadConnection, Writer
 
 VERSION = sqlite3.sqlite_version_info
@@ -52,7 +54,7 @@ def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
 
 
 class SQLite:
-    """Keeps a database file open until `close`, and locked so that only this process writes it."""
+    """Keeps a database file open until `close`, and locked so that only this server writes it."""
 
     plays_in_turn = True
 
@@ -95,13 +97,21 @@ class SQLite:
             _create_private(path)
             writer: Writer
             if script_modules:
-                writer = ProcessConnection(path, lock, script_modules)
-                stack.push_async_callback(writer.close)
-                await writer.ready()
+                writer = await _entered(stack, OwnProcess(path, lock, script_modules))
             else:
                 writer = await ThreadConnection.open(path, clock, writes=True)
                 stack.push_async_callback(writer.close)
             readers = [await _reader(stack, path, clock) for _ in range(READERS)]
+            return cls(path, stack.pop_all(), writer, readers)
+
+    @classmethod
+    async def open_shared(cls, path: Path, process: SharedProcess) -> "SQLite":
+        """Opens a file that this process shares with those that it was forked with: all write by
+        the same process. Raises `Unavailable`."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(_errors_of_opening(path))
+            writer = await _entered(stack, process)
+            readers = [await _reader(stack, path) for _ in range(READERS)]
             return cls(path, stack.pop_all(), writer, readers)
 
     @classmethod
@@ -224,6 +234,25 @@ class SQLiteTransaction:
     async def commit(self) -> None:
         if self._begun:
             await self._writer.send(sqlite_connection.commit)
+
+
+async def share(path: Path, script_modules: Sequence[str]) -> SharedProcess:
+    """Locks the file, creates it where there is none, and starts the process that writes it for
+    this process and those that are forked from it. Raises `file_lock.Locked`."""
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(await _lock_file(path, LOCK_WAIT_S_MAX))
+        _create_private(path)
+        process = SharedProcess(path, lock, script_modules)
+        process.keep_running()
+        stack.pop_all()
+        return process
+
+
+async def _entered(stack: contextlib.AsyncExitStack, entrance: Entrance) -> ProcessConnection:
+    writer = ProcessConnection(entrance)
+    stack.push_async_callback(writer.close)
+    await writer.ready()
+    return writer
 
 
 async def _lock_file(path: Path, wait_s: float) -> IO[bytes]:

@@ -1,24 +1,27 @@
 """Writes an embedded file for a server, as a process: `python -m … FILE [MODULE …]`.
 
-Its standard input is a socket. It receives functions to run on the connection, and sends back what
-they return or raise. Its first message, without a request, says that the connection is open; then
-it imports the MODULEs, before they are needed. It ends when the server's side of the socket is
-closed, for whatever reason, after it has run everything that had been sent.
+Its standard input is the inside of a door (`sqlite_door`), through which each process of the server
+has sent a connection. It receives functions to run on the file, and sends back what they return or
+raise. All are run one after another. While a process has a transaction open, only its functions are
+run; if it ends, or stalls while others wait, its transaction is rolled back.
+
+Its first message to each process, without a request, says that the file is open; after the first of
+these it imports the MODULEs, before they are needed. It ends when all connections and the outside
+of the door are closed, for whatever reason, after it has run everything that had been sent.
 """
 
-import contextlib
 import importlib
 import signal
 import socket
 import sqlite3
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from io import BufferedRWPair
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from firmtrail.database import collector, messages, sqlite_connection
+from firmtrail.database import collector, sqlite_connection
+from firmtrail.database.sqlite_channels import Channel, Channels
 
 SENT_TO_GROUP = (
     signal.SIGINT,
@@ -36,16 +39,14 @@ SENT_TO_GROUP = (
 def main(path: Path, modules: list[str]) -> None:
     for number in SENT_TO_GROUP:
         signal.signal(number, signal.SIG_IGN)  # the server ends this process
-    channel = socket.socket(fileno=sys.stdin.fileno())
-    with channel, channel.makefile("rwb") as stream:
-        error, connection = run_safely(_open, path)
-        with contextlib.suppress(ConnectionError):  # the server has ended
-            _answer(stream, error, None)
-            if connection is not None:
-                for module in modules:
-                    importlib.import_module(module)
-                collector.collect_rarely()
-                _serve(connection, stream)
+    error, connection = run_safely(_open, path)
+    channels = Channels(socket.socket(fileno=sys.stdin.fileno()), (error, None))
+    channels.wait_for_first()
+    if connection is not None:
+        for module in modules:
+            importlib.import_module(module)
+        collector.collect_rarely()
+        _serve(connection, channels)
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -54,12 +55,23 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _serve(connection: sqlite3.Connection, stream: BufferedRWPair) -> None:
+def _serve(connection: sqlite3.Connection, channels: Channels) -> None:
     try:
-        for function, args in _messages(stream):
-            _answer(stream, *run_safely(sqlite_connection.run, function, connection, args))
+        while (channel := channels.next()) is not None:
+            _run(connection, channel)
+            while connection.in_transaction:
+                if channels.has_next(channel):
+                    _run(connection, channel)
+                else:
+                    sqlite_connection.roll_back(connection)
+                    channels.drop(channel)
     finally:
         connection.close()
+
+
+def _run(connection: sqlite3.Connection, channel: Channel) -> None:
+    function, args = channel.take()
+    channel.answer(run_safely(sqlite_connection.run, function, connection, args))
 
 
 def run_safely(function: Callable[..., Any], *args: object) -> tuple[Exception | None, Any]:
@@ -69,18 +81,6 @@ def run_safely(function: Callable[..., Any], *args: object) -> tuple[Exception |
     except Exception as error:  # noqa: BLE001 (the sender receives it)
         error.add_note("".join(traceback.format_tb(error.__traceback__)))
         return error, None
-
-
-def _messages(stream: BufferedRWPair) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]]]:
-    while len(header := stream.read(messages.HEADER_BYTES)) == messages.HEADER_BYTES:
-        body = stream.read(length := messages.body_bytes(header))
-        if len(body) == length:
-            yield messages.decode(body)
-
-
-def _answer(stream: BufferedRWPair, error: Exception | None, result: object) -> None:
-    stream.writelines(messages.encode((error, result)))
-    stream.flush()
 
 
 if __name__ == "__main__":

@@ -6,29 +6,26 @@ else. Both run what is sent one after another, in the order in which it was sent
 """
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from socket import socketpair
-from typing import IO, Any, Protocol, cast
+from time import monotonic
+from typing import Any, Protocol, cast
 
 import aiosqlite
-import structlog
 
 from firmtrail.database import messages, sqlite_connection
 from firmtrail.database.database import OutcomeUnknown, Unavailable
-from firmtrail.repeats import Repeats
+from firmtrail.database.sqlite_door import Entrance
 
 COMMITS = frozenset({sqlite_connection.play, sqlite_connection.commit})
 """If the process ends while one of these runs, the transaction may be in the file or not."""
 
-ENDED = "the process that writes has ended"
 CLOSED = "the database is closed, because this process is ending"
-
-_log = structlog.get_logger("firmtrail")
-_repeats = Repeats()
+BROKEN = "the connection to the process that writes has ended"
+SILENT = "the process that writes does not answer"
+ENTER_AGAIN_AFTER_S = 1.0
 
 
 class Writer(Protocol):
@@ -91,43 +88,60 @@ class ThreadConnection:
 
 
 class ProcessConnection:
-    """Runs a connection in a separate process, which ends with this one. If it ends on its own, the
-    next transaction starts another one.
+    """Runs functions in a separate process. If their connection ends on its own, the next
+    transaction enters again; with a process of its own, that starts another one."""
 
-    The process inherits the file's lock, so no other one can write before both have ended.
-    """
-
-    def __init__(self, path: Path, lock: IO[bytes], modules: Sequence[str]) -> None:
-        self._command = (sys.executable, "-m", f"{__package__}.sqlite_process", str(path), *modules)
-        self._lock = lock
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
         self._sent: deque[tuple[Callable[..., object], asyncio.Future[Any]]] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._ended: asyncio.Task[None] | None = None
+        self._opened: asyncio.Future[None] | None = None
+        """Is done when the process has answered the connection."""
+        self._enters_again_at_s = 0.0
         self._is_closed = False
 
     async def ready(self) -> None:
+        """Enters if there is no connection, and returns when the process has the file open.
+
+        A caller that is cancelled leaves the connection as it is, to the next one. If the process
+        does not answer in time, callers that queued meanwhile don't wait as long again, one after
+        another.
+        """
         if self._is_closed:
             raise Unavailable(CLOSED)
+        if self._writer is not None and self._writer.is_closing() and self._ended is not None:
+            await asyncio.shield(self._ended)
         if self._writer is None:
-            await self._start()
+            await self._enter()
+        assert self._opened is not None
+        if self._opened.done():
+            return self._opened.result()
+        try:
+            async with asyncio.timeout(self._entrance.answer_wait_s):
+                await asyncio.shield(self._opened)
+        except TimeoutError:
+            await self._give_up()
+            raise Unavailable(SILENT) from None
 
-    async def _start(self) -> None:
-        here, there = socketpair()
-        with there:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=there.fileno(), pass_fds=(self._lock.fileno(),)
-                )
-            except OSError as error:
-                raise Unavailable(f"no process can be started: {error}") from error
-        reader, self._writer = await asyncio.open_connection(sock=here)
-        opened = self._answer(sqlite_connection.set_up)
-        self._ended = asyncio.create_task(self._listen(reader, process))
-        await opened
+    async def _enter(self) -> None:
+        if monotonic() < self._enters_again_at_s:
+            raise Unavailable(SILENT)
+        reader, self._writer = await asyncio.open_connection(sock=await self._entrance.enter())
+        self._opened = self._answer(sqlite_connection.set_up)
+        self._opened.add_done_callback(_note_error)
+        self._ended = asyncio.create_task(self._listen(reader))
+
+    async def _give_up(self) -> None:
+        """Ends a connection that nobody has answered."""
+        self._enters_again_at_s = monotonic() + ENTER_AGAIN_AFTER_S
+        if self._writer is not None and self._ended is not None:
+            self._writer.transport.abort()
+            await asyncio.shield(self._ended)
 
     def send[R](self, function: Callable[..., R], *args: object) -> Awaitable[R]:
-        if self._writer is None:
-            raise Unavailable(ENDED)
+        if self._writer is None or self._writer.is_closing():
+            raise Unavailable(BROKEN)
         self._writer.writelines(messages.encode((function, args)))
         return self._answer(function)
 
@@ -136,9 +150,7 @@ class ProcessConnection:
         self._sent.append((function, answer))
         return answer
 
-    async def _listen(
-        self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process
-    ) -> None:
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
         try:
             while (body := await _received(reader)) is not None:
                 error, result = messages.decode(body)
@@ -151,9 +163,7 @@ class ProcessConnection:
                     answer.set_result(result)
         finally:
             self._end()
-            exit_code = await process.wait()
-            if exit_code and (left_out := _repeats.due(exit_code)) is not None:
-                _log.error(ENDED, exit_code=exit_code, left_out=left_out)
+            await self._entrance.left()
 
     def _end(self) -> None:
         """Fails every request that is still unanswered: no more answers come."""
@@ -163,15 +173,24 @@ class ProcessConnection:
         for function, answer in self._sent:
             if not answer.done():
                 error = OutcomeUnknown if function in COMMITS else Unavailable
-                answer.set_exception(error(ENDED))
+                answer.set_exception(error(BROKEN))
         self._sent.clear()
 
     async def close(self) -> None:
         self._is_closed = True
-        if self._writer is not None:
-            self._writer.write_eof()
+        if self._writer is not None and self._opened is not None:
+            if self._opened.done():
+                self._writer.write_eof()
+            else:  # perhaps no process will ever answer, and nothing was sent
+                self._writer.transport.abort()
         if self._ended is not None:
             await self._ended
+
+
+def _note_error(answer: asyncio.Future[None]) -> None:
+    """Keeps asyncio from reporting an error that no caller waits for; later callers receive it."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 async def _received(reader: asyncio.StreamReader) -> bytes | None:

@@ -20,6 +20,7 @@ from firmtrail.database.database import (
 )
 from firmtrail.database.file_lock import Locked
 from firmtrail.database.sqlite import SQLite
+from firmtrail.database.sqlite_door import OwnProcess
 from firmtrail.database.sqlite_writer import ProcessConnection
 from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.eventstore import log
@@ -31,10 +32,8 @@ from firmtrail.recording.recorder import Recorder
 from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
+from tests.contract.scripts import COUNT, SEEN, dying, process_id, seeing
 from tests.databases import new_log, read, write
-
-_SEEN = "INSERT INTO device_seen (project, device, seen_at_ms) VALUES ('acme', $1, 0)"
-_COUNT = "SELECT count(*) FROM device_seen"
 
 
 @pytest.fixture
@@ -49,18 +48,8 @@ async def db(path: Path) -> AsyncIterator[SQLite]:
     await db.close()
 
 
-def seeing(device: str) -> Script[str]:
-    yield [Statement(_SEEN, (device,))]
-    return device.upper()
-
-
-def dying(device: str) -> Script[None]:
-    yield [Statement(_SEEN, (device,))]
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def refusing() -> Script[None]:
-    yield [Statement(_SEEN, ("d1",))]
+    yield [Statement(SEEN, ("d1",))]
     raise Refused("no", "it is not allowed", 403, member="/version")
 
 
@@ -69,14 +58,9 @@ def dividing() -> Script[float]:
     return 1 / 0
 
 
-def process_id() -> Script[int]:
-    yield []
-    return os.getpid()
-
-
 async def test_a_script_runs_in_another_process(db: SQLite) -> None:
     assert await db.play(seeing, "d1") == "D1"
-    assert await read(db, _COUNT) == [[1]]
+    assert await read(db, COUNT) == [[1]]
     assert await db.play(process_id) != os.getpid()
 
 
@@ -85,7 +69,7 @@ async def test_an_error_in_a_script_comes_back_whole_and_undoes_the_script(db: S
         await db.play(refusing)
     refused = error.value
     assert (refused.code, refused.status, refused.member) == ("no", 403, "/version")
-    assert await read(db, _COUNT) == [[0]]
+    assert await read(db, COUNT) == [[0]]
 
 
 async def test_an_unexpected_error_says_where_it_happened(db: SQLite) -> None:
@@ -133,7 +117,7 @@ async def test_a_process_that_ends_leaves_an_unknown_outcome_and_is_replaced(db:
         db.play(dying, "d1"), db.play(seeing, "d2"), return_exceptions=True
     )
     assert [type(each) for each in results] == [OutcomeUnknown, OutcomeUnknown]
-    assert await read(db, _COUNT) == [[0]]
+    assert await read(db, COUNT) == [[0]]
     assert await db.play(seeing, "d3") == "D3"
     assert await db.play(process_id) != before
 
@@ -143,15 +127,15 @@ async def test_a_transaction_ends_with_its_process(db: SQLite) -> None:
 
     async def write_twice() -> None:
         async with db.transaction() as tx:
-            await tx.run(Statement(_SEEN, ("d1",)))
+            await tx.run(Statement(SEEN, ("d1",)))
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(Unavailable, match="ended"):
-                await tx.run(Statement(_SEEN, ("d2",)))
-            await tx.run(Statement(_SEEN, ("d3",)))
+                await tx.run(Statement(SEEN, ("d2",)))
+            await tx.run(Statement(SEEN, ("d3",)))
 
     with pytest.raises(Unavailable, match="ended"):
         await write_twice()
-    await write(db, _SEEN, "d4")
+    await write(db, SEEN, "d4")
     assert await read(db, "SELECT device FROM device_seen") == [["d4"]]
 
 
@@ -189,7 +173,9 @@ async def test_the_file_is_locked_until_both_processes_have_ended(path: Path, db
     with pytest.raises(Locked):
         await SQLite.open(path)
     assert isinstance(db._writer, ProcessConnection)
-    db._writer._lock.close()  # as if this process had been killed: it no longer has the lock
+    own = db._writer._entrance
+    assert isinstance(own, OwnProcess)
+    own._lock.close()  # as if this process had been killed: it no longer has the lock
     with pytest.raises(Locked):
         await SQLite.open(path)
 
