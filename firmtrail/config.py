@@ -61,7 +61,7 @@ class Signing:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Names a SQLite database in a file, with its lock and its socket next to it. The one process
+    """Names a SQLite database in a file, with its lock and its socket next to it. The one server
     that has it open for writing migrates it, creates its key and takes commands on its socket."""
 
     has_one_writer: ClassVar = True
@@ -179,7 +179,7 @@ class Cluster:
 type DatabaseUrl = Embedded | Cluster
 """A database as --database names it. Both kinds answer the same questions:
 
-- `has_one_writer`: whether only one process writes to it, migrates it and creates its key
+- `has_one_writer`: whether only one server writes to it, migrates it and creates its key
 - `has_roles`: whether the database system gives each user privileges
 - `has_password`: whether the URL contains a password
 - `folder`, `socket`, `artifacts`: paths next to its file, or None if it is not in a file
@@ -222,7 +222,7 @@ class Serving:
     unix_socket: Path | None = None
     """A socket on which proxies of this machine connect, in addition to the hosts."""
     workers: int = 1
-    """The number of processes; more than one needs Postgres."""
+    """The number of processes that take requests."""
     seed_project: str | None = None
     """The project whose devices the seed's routes serve."""
     is_demo: bool = False
@@ -266,6 +266,12 @@ class Serving:
     """The collector that a span of each request is sent to."""
     metrics_folder: Path | None = None
     """Where several workers share their counters."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Returns whether no other process takes requests for the same database. If so, unfinished
+        work of an earlier process is continued immediately."""
+        return self.database.has_one_writer and self.workers == 1
 
     @property
     def artifacts_location(self) -> StorageLocation | None:

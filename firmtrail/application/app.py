@@ -103,6 +103,7 @@ def services(
     followings: Sequence[Following[Any]] = (),
     archive: str | None = None,
     folder: Path | None = None,
+    is_alone: bool = False,
     metrics_folder: Path | None = None,
     streams_max: int = config.STREAMS_MAX,
     trusted_proxies: Sequence[config.Network] = (),
@@ -113,11 +114,12 @@ def services(
     **options: Unpack[Options],
 ) -> Services:
     """Returns the services of a database for handlers. `folder` holds an embedded database, and
-    `metrics_folder` the metrics that the processes of a server share. `followings` run next to the
-    publisher's. `archive` names the archive that one of them writes."""
+    `metrics_folder` the metrics that the processes of a server share. `is_alone` says that no other
+    process serves the database. `followings` run next to the publisher's. `archive` names the
+    archive that one of them writes."""
     metrics = _metrics(recorder, metrics_folder)
     clients = Clients(trusted_proxies, proxy_sockets)
-    is_alone, sender = folder is not None, Sender(AllowedTargets(webhooks_allow))
+    sender = Sender(AllowedTargets(webhooks_allow))
     deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=is_alone)
     builder = Builder(db, is_alone=is_alone, on_progress=metrics.count_rebuild_step)
     notices = TimeNotices(db, recorder)

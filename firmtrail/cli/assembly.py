@@ -22,6 +22,7 @@ from firmtrail.application import app
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.artifacts import Artifacts
+from firmtrail.cli.back_ends import back_end
 from firmtrail.commands import demo, demo_fleet, demo_life
 from firmtrail.database.database import Database, NoSuchTable
 from firmtrail.database.standby import Standby
@@ -43,6 +44,24 @@ if TYPE_CHECKING:
     from firmtrail.http.tracing import SentTraces
 
 _log = structlog.get_logger("firmtrail")
+
+
+async def prepare(db: Database, serving: config.Serving) -> None:
+    """Migrates an embedded database and creates its key: no other server writes to it. Raises
+    `CouldNotRun` as `check` does.
+
+    This server's connections are idle meanwhile, so only the migration's connection writes. A
+    database that the demo refuses is left as it is.
+    """
+    if serving.is_demo and serving.seed_project is not None:
+        await check_demo(db, serving.seed_project)
+    schema = await migrations.schema(db)
+    if serving.database.has_one_writer and not (schema.is_usable or schema.is_too_new):
+        from firmtrail.schema import migrate  # noqa: PLC0415 (takes a second, rarely needed)
+
+        await migrate.migrate(back_end(serving.database).migrating(), serving.instance)
+    await check(db, serving)
+    ensure_key(serving)
 
 
 @contextlib.asynccontextmanager
@@ -72,6 +91,7 @@ async def services(
             followings=[archiver.following] if archiver else [],
             archive=archiver.location if archiver else None,
             folder=serving.database.folder,
+            is_alone=serving.is_alone,
             metrics_folder=serving.metrics_folder,
             artifacts=Artifacts(location) if location else None,
             artifact_bytes_max=serving.artifact_bytes_max,
@@ -158,8 +178,7 @@ async def _archiver(
             raise
         _log.warning("the archive can't be reached", reason=str(error))
     name = location_name(location)
-    is_alone = serving.database.has_one_writer
-    return Archiver(db, publisher, store, location=name, is_alone=is_alone)
+    return Archiver(db, publisher, store, location=name, is_alone=serving.is_alone)
 
 
 def location_name(location: config.StorageLocation) -> str:

@@ -6,7 +6,7 @@ a kind of database (whether it has roles, where its socket is) are attributes of
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,17 @@ from firmtrail.cli.checks import Check
 from firmtrail.cli.embedded import EmbeddedBackEnd
 from firmtrail.database.database import Database
 from firmtrail.database.migrating import Migrating
+
+
+class Shared(Protocol):
+    """Opens one database in each of several processes that are forked from the first one."""
+
+    def opened(self) -> AbstractAsyncContextManager[Database]:
+        """Connects. Raises as `BackEnd.opened` does."""
+
+    def keep_running(self) -> None:
+        """Starts again what the processes need and has ended; the first process calls it all the
+        time."""
 
 
 class BackEnd(Protocol):
@@ -26,6 +37,10 @@ class BackEnd(Protocol):
     def opened(self, *, apart: Sequence[str] = ()) -> AbstractAsyncContextManager[Database]:
         """Connects, and locks a file for writing until the end. `apart` is as in `SQLite.open`.
         Raises `CouldNotRun` with a reason, `Locked` or `Unavailable`."""
+
+    def shared(self, apart: Sequence[str]) -> AbstractContextManager[Shared]:
+        """Locks a file until the end, and provides what opens the database in each process of a
+        server. Raises as `opened` does."""
 
     def opened_to_read(self) -> AbstractAsyncContextManager[Database]:
         """Connects next to any process that has the database open. Raises `CouldNotRun`,

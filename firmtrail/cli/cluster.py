@@ -3,7 +3,7 @@
 import contextlib
 import re
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -51,6 +51,14 @@ class ClusterBackEnd:
             await db.close()
 
     opened_to_read = opened
+
+    @contextlib.contextmanager
+    def shared(self, apart: Sequence[str]) -> Iterator["ClusterBackEnd"]:  # noqa: ARG002 (for a file)
+        """Provides this itself: each process has connections of its own."""
+        yield self
+
+    def keep_running(self) -> None:
+        """Does nothing: the database runs on its own."""
 
     def migrating(self) -> Migrating:
         return postgres.migrating(self._database.url)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from rich.progress import TimeRemainingColumn
@@ -15,6 +15,7 @@ from firmtrail.cli.checks import Check, Verdict
 from firmtrail.database import file_lock, files, sqlite, sqlite_copy
 from firmtrail.database.database import Database
 from firmtrail.database.migrating import Migrating
+from firmtrail.database.sqlite_door import SharedProcess
 from firmtrail.exits import CouldNotRun
 from firmtrail.http.health import FREE_BYTES_MIN
 from firmtrail.schema import checks as schema_checks
@@ -36,13 +37,21 @@ class EmbeddedBackEnd:
 
     @contextlib.asynccontextmanager
     async def opened(self, *, apart: Sequence[str] = ()) -> AsyncIterator[Database]:
-        if reason := _unwritable(self._path):
-            raise CouldNotRun(reason)
+        _check_writable(self._path)
         db = await sqlite.SQLite.open(self._path, script_modules=apart)
         try:
             yield db
         finally:
             await db.close()
+
+    @contextlib.contextmanager
+    def shared(self, apart: Sequence[str]) -> Iterator["SharedFile"]:
+        _check_writable(self._path)
+        process = asyncio.run(sqlite.share(self._path, apart))
+        try:
+            yield SharedFile(self._path, process)
+        finally:
+            process.close()
 
     @contextlib.asynccontextmanager
     async def opened_to_read(self) -> AsyncIterator[Database]:
@@ -86,6 +95,30 @@ class EmbeddedBackEnd:
         if not await migrations.is_usable(db):
             return []
         return [checks.triggers(await schema_checks.sqlite_triggers(db))]
+
+
+class SharedFile:
+    """Opens a file in each of the processes that share the one that writes it."""
+
+    def __init__(self, path: Path, process: SharedProcess) -> None:
+        self._path = path
+        self._process = process
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Database]:
+        db = await sqlite.SQLite.open_shared(self._path, self._process)
+        try:
+            yield db
+        finally:
+            await db.close()
+
+    def keep_running(self) -> None:
+        self._process.keep_running()
+
+
+def _check_writable(path: Path) -> None:
+    if reason := _unwritable(path):
+        raise CouldNotRun(reason)
 
 
 def _unwritable(path: Path) -> str:

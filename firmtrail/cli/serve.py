@@ -58,7 +58,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--workers",
     default=1,
     type=Whole(1, 64),
-    help="The number of server processes; more than one needs Postgres.",
+    help="The number of processes that take requests. One more writes an embedded database.",
 )
 @click.option("--demo", is_flag=True, help="Serve a demo project and the three plain routes.")
 @click.option(
@@ -214,7 +214,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
     """Serve the API until SIGTERM or SIGINT.
 
-    An embedded database is created and migrated, and only this process may write to it. A Postgres
+    An embedded database is created and migrated, and only this server may write to it. A Postgres
     must be migrated first, with `firmtrail migrate`.
     """
     serving = _serving(database, **options)
@@ -269,8 +269,6 @@ def _serving(
             "--archive and --no-publishing exclude each other: an archive holds what is signed."
         )
     check_read_database(serving)
-    if serving.workers > 1 and database.has_one_writer:
-        raise click.UsageError("Only one process can serve an embedded database: use --workers 1.")
     return serving
 
 

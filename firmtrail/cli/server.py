@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import structlog
 from aiohttp import web
@@ -20,12 +20,10 @@ from firmtrail import config
 from firmtrail.cli import assembly, logs, loop, signals, sockets, systemd
 from firmtrail.cli.back_ends import back_end
 from firmtrail.database import file_lock
-from firmtrail.database.database import Database
 from firmtrail.exits import CouldNotRun
 from firmtrail.http import descriptors
 from firmtrail.http.call import Services
 from firmtrail.http.connection import HttpRunner
-from firmtrail.schema import migrations
 
 SCRIPTS = (
     "firmtrail.access.reads",
@@ -46,11 +44,18 @@ def serve(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
     descriptors.raise_limit()
     os.umask(UMASK)
     loop.tune_for_serving()
-    try:
+    with refusing_a_second_server():
         loop.run(_watched(serving, bound))
+
+
+@contextlib.contextmanager
+def refusing_a_second_server() -> Iterator[None]:
+    """Raises `CouldNotRun` if another server has locked the file."""
+    try:
+        yield
     except file_lock.Locked as error:
         raise CouldNotRun(
-            f"{error}, and only one process may serve a file: stop that process, or name another "
+            f"{error}, and only one server may serve a file: stop that server, or name another "
             "database with --database."
         ) from error
 
@@ -68,7 +73,7 @@ async def _serve(serving: config.Serving, bound: Sequence[socket.socket]) -> Non
     reload = certificates.reload_or_log if certificates else signals.nothing_to_reload
     stop_signals = signals.stop_signals(reload)
     async with back_end(serving.database).opened(apart=SCRIPTS) as db:
-        await _prepare(db, serving)
+        await assembly.prepare(db, serving)
         socket = serving.database.socket
         async with assembly.services(db, serving, str(socket) if socket else None) as services:
             if serving.is_demo:
@@ -84,23 +89,6 @@ async def _serve(serving: config.Serving, bound: Sequence[socket.socket]) -> Non
                 if stop_signals.is_immediate:
                     runner.end_soon()
     _log.info("stopped")
-
-
-async def _prepare(db: Database, serving: config.Serving) -> None:
-    """Migrates an embedded database and creates its key: no other process writes to it.
-
-    This process's connections are idle meanwhile, so only the migration's connection writes. A
-    database that the demo refuses is left as it is.
-    """
-    if serving.is_demo and serving.seed_project is not None:
-        await assembly.check_demo(db, serving.seed_project)
-    schema = await migrations.schema(db)
-    if serving.database.has_one_writer and not (schema.is_usable or schema.is_too_new):
-        from firmtrail.schema import migrate  # noqa: PLC0415 (takes a second, rarely needed)
-
-        await migrate.migrate(back_end(serving.database).migrating(), serving.instance)
-    await assembly.check(db, serving)
-    assembly.ensure_key(serving)
 
 
 @contextlib.asynccontextmanager

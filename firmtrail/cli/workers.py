@@ -1,9 +1,13 @@
-"""Serves one Postgres with several processes, which gunicorn starts, watches and ends.
+"""Serves one database with several processes, which gunicorn starts, watches and ends.
 
-Each worker has its own connections and its own event loop, and listens on the same socket. A worker
-that ends, or that can't start, is replaced after a moment and never ends the others. SIGTERM and
-SIGINT end all workers as they end a single process; SIGHUP makes all of them read the TLS
+Each worker has its own connections and its own event loop, and listens on the same sockets. A
+worker that ends, or that can't start, is replaced after a moment and never ends the others. SIGTERM
+and SIGINT end all workers as they end a single process; SIGHUP makes all of them read the TLS
 certificate again and replaces none.
+
+An embedded database is written by one more process, which the first process starts, and starts
+again if it ends. The first process locks the file before anything else and gives the lock up last.
+If it is killed, the workers end, and then the process that writes.
 """
 
 import asyncio
@@ -18,10 +22,10 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, sharedctypes
+from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Any, cast, override
+from typing import Any, NamedTuple, cast, override
 
 import structlog
 from aiohttp.worker import GunicornUVLoopWebWorker
@@ -33,9 +37,11 @@ from prometheus_client import multiprocess
 from firmtrail import config
 from firmtrail.application.app import RUNNER_OPTIONS, SERVICES
 from firmtrail.cli import assembly, logs, loop, signals, sockets, systemd
-from firmtrail.cli.back_ends import back_end
-from firmtrail.cli.server import UMASK
+from firmtrail.cli.back_ends import Shared, back_end
+from firmtrail.cli.server import SCRIPTS, UMASK, refusing_a_second_server
 from firmtrail.database.database import Unavailable
+from firmtrail.database.sqlite_process import run_safely
+from firmtrail.exits import CouldNotRun
 from firmtrail.http import descriptors
 from firmtrail.http.connection import HttpRunner
 from firmtrail.repeats import Repeats
@@ -61,23 +67,68 @@ def serve(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
     descriptors.raise_limit()
     os.umask(UMASK)
     certificates = sockets.Certificates(serving.tls) if serving.tls else None
-    with ProcessPoolExecutor(1, get_context("fork")) as process:
-        process.submit(_prepare_apart, serving).result()
-    Gunicorn(serving, bound, certificates).run()
+    with contextlib.ExitStack() as stack:
+        with refusing_a_second_server():
+            shared = stack.enter_context(back_end(serving.database).shared(SCRIPTS))
+        _prepare_apart(serving, shared)
+        path = serving.database.socket
+        private = [stack.enter_context(sockets.private_socket(path))] if path else []
+        urls = sockets.urls_of(bound, is_tls=serving.tls is not None)
+        Gunicorn(serving, Inherited(shared, urls, (*bound, *private), certificates)).run()
 
 
-def _prepare_apart(serving: config.Serving) -> None:
+class Inherited(NamedTuple):
+    """Holds what the first process gives to each worker by forking it."""
+
+    shared: Shared
+    urls: Sequence[str]
+    """The addresses for clients."""
+    bound: Sequence[socket.socket]
+    """The sockets for clients, and the one for commands of an embedded database's owner."""
+    certificates: sockets.Certificates | None
+    """Loaded before the workers are forked: a later worker has the first process's certificate."""
+
+    def close(self) -> None:
+        """Closes this process's own copies of the sockets: gunicorn has others. As long as any copy
+        is open, the kernel accepts connections that no process serves."""
+        for each in self.bound:
+            each.close()
+
+
+def _prepare_apart(serving: config.Serving, shared: Shared) -> None:
     """Prepares in a separate process. obstore reads a bucket with threads, which do not survive in
-    a process that is forked later: in such a worker each request to a bucket would wait forever."""
-    loop.run(_prepare(serving))
+    a process that is forked later: in such a worker each request to a bucket would wait forever.
+
+    The process ends after its work even if this one was killed, so it keeps no file locked.
+    """
+    fork = get_context("fork")
+    here, there = fork.Pipe(duplex=False)
+    process = fork.Process(target=_prepare_and_answer, args=(serving, shared, there))
+    process.start()
+    there.close()
+    try:
+        error, _ = here.recv()
+    except EOFError:
+        error = CouldNotRun("The process that prepares the server was killed. Start it again.")
+    process.join()
+    if error is not None:
+        raise error
+
+
+def _prepare_and_answer(serving: config.Serving, shared: Shared, answer: Connection) -> None:
+    answer.send(run_safely(_prepare_here, serving, shared))
+
+
+def _prepare_here(serving: config.Serving, shared: Shared) -> None:
+    loop.run(_prepare(serving, shared))
     _forget(serving, os.getpid())
 
 
-async def _prepare(serving: config.Serving) -> None:
-    """Finds, with its reason, what would fail in every worker, and populates the demo once."""
-    async with back_end(serving.database).opened() as db:
-        await assembly.check(db, serving)
-        assembly.ensure_key(serving)
+async def _prepare(serving: config.Serving, shared: Shared) -> None:
+    """Migrates an embedded database; finds, with its reason, what would fail in every worker, and
+    populates the demo once."""
+    async with shared.opened() as db:
+        await assembly.prepare(db, serving)
         async with assembly.services(db, serving) as services:
             if serving.is_demo:
                 await assembly.ensure_demo(services)
@@ -86,29 +137,22 @@ async def _prepare(serving: config.Serving) -> None:
 class Gunicorn(BaseApplication):
     """Configures gunicorn from this process's settings instead of files."""
 
-    def __init__(
-        self,
-        serving: config.Serving,
-        bound: Sequence[socket.socket],
-        certificates: sockets.Certificates | None,
-    ) -> None:
+    def __init__(self, serving: config.Serving, inherited: Inherited) -> None:
         self.serving = serving
-        self.bound = bound
-        self.certificates = certificates
-        """Loaded before the workers are forked: a later worker has this process's certificate."""
+        self.inherited = inherited
         self.is_draining = sharedctypes.RawValue(ctypes.c_bool, False)  # noqa: FBT003 (positional)
         """Shared with all workers: a worker that is still starting misses the signal."""
         super().__init__()
 
     @override
     def load_config(self) -> None:
-        for name, value in _settings(self.serving, self.bound).items():
+        for name, value in _settings(self.serving, self.inherited).items():
             self.cfg.set(name, value)
 
     @override
     def load(self) -> Any:
         """Returns the coroutine function that makes a worker's application."""
-        return functools.partial(_worker_runner, self.serving, self.certificates)
+        return functools.partial(_worker_runner, self.serving, self.inherited)
 
     @override
     def run(self) -> None:
@@ -124,17 +168,29 @@ class Master(Arbiter):
         super().__init__(app)
         self.systemd = True  # leaves the files of unix sockets to the one that made them
 
+    def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 (as gunicorn calls it)
+        """Stops accepting, and ends all workers."""
+        self.app.inherited.close()
+        super().stop(graceful)
+
     def murder_workers(self) -> None:
         """Ends workers that are stuck, as each turn of the loop does, and reports that it turns."""
         systemd.report(systemd.ALIVE)
+        self.app.inherited.shared.keep_running()
         super().murder_workers()
+
+    def reap_workers(self) -> None:
+        """Notices each process that has ended, also the one that writes an embedded database. Until
+        the last worker has ended, that one is needed."""
+        self.app.inherited.shared.keep_running()
+        super().reap_workers()
 
     def handle_hup(self) -> None:
         """Reads the certificate again, here and in all workers."""
-        if self.app.certificates is None:
+        if (certificates := self.app.inherited.certificates) is None:
             signals.nothing_to_reload()
             return
-        self.app.certificates.reload_or_log()
+        certificates.reload_or_log()
         self.kill_workers(signal.SIGHUP)
 
     def handle_term(self) -> None:
@@ -174,23 +230,24 @@ class Master(Arbiter):
             self.reap_workers()
 
 
-def _settings(serving: config.Serving, bound: Sequence[socket.socket]) -> dict[str, Any]:
+def _settings(serving: config.Serving, inherited: Inherited) -> dict[str, Any]:
     return {
         "backlog": sockets.BACKLOG,
-        "bind": [f"fd://{os.dup(each.fileno())}" for each in bound],  # gunicorn closes them
+        "bind": [f"fd://{os.dup(each.fileno())}" for each in inherited.bound],
         "workers": serving.workers,
         "worker_class": Worker,  # its runner does TLS, and limits handshakes
         "logger_class": QuietLogger,
         "timeout": RESPONSE_TIMEOUT_S,
         "graceful_timeout": RUNNER_OPTIONS["shutdown_timeout"] + 5,
         "control_socket_disable": True,
-        "when_ready": lambda _: _announce(serving, bound),
+        "when_ready": lambda _: _announce(serving, inherited.urls),
+        "post_fork": lambda _master, _worker: inherited.close(),
         "child_exit": lambda _, worker: _forget(serving, worker.pid),
     }
 
 
-def _announce(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
-    url, *more = sockets.urls_of(bound, is_tls=serving.tls is not None)
+def _announce(serving: config.Serving, urls: Sequence[str]) -> None:
+    url, *more = urls
     also = {"also": more} if more else {}
     database, workers = str(serving.database), serving.workers
     _log.info("serving", url=url, **also, database=database, workers=workers)
@@ -204,13 +261,14 @@ def _forget(serving: config.Serving, pid: int) -> None:
     multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call] # theirs
 
 
-async def _worker_runner(
-    serving: config.Serving, certificates: sockets.Certificates | None
-) -> HttpRunner:
+async def _worker_runner(serving: config.Serving, inherited: Inherited) -> HttpRunner:
     """Returns an application with its own connections, which it closes when it is cleaned up."""
+    path, certificates = serving.database.socket, inherited.certificates
     async with contextlib.AsyncExitStack() as stack:
-        db = await stack.enter_async_context(back_end(serving.database).opened())
-        services = await stack.enter_async_context(assembly.services(db, serving))
+        db = await stack.enter_async_context(inherited.shared.opened())
+        opening = assembly.services(db, serving, str(path) if path else None)
+        services = await stack.enter_async_context(opening)
+        services.own_urls.append(inherited.urls[0])
         runner = assembly.runner(services, certificates.context if certificates else None)
         lifetime = stack.pop_all()
 
@@ -254,9 +312,10 @@ class Worker(GunicornUVLoopWebWorker):
             raise SystemExit(CAN_NOT_START) from error
 
     async def _made(self) -> HttpRunner:
-        """Makes the application as soon as database, key and checkpoints can be reached."""
+        """Makes the application as soon as database, key and checkpoints can be reached. Gives up
+        when the first process has ended: this one would keep an embedded file locked."""
         repeats = Repeats()
-        while self.alive:
+        while self.alive and os.getppid() == self.ppid:
             try:
                 self._runner = await self._make()
                 self._drain()
@@ -291,8 +350,8 @@ class Worker(GunicornUVLoopWebWorker):
             self._runner.app[SERVICES].readiness.is_draining = True
 
     def _reload(self) -> None:
-        if self.app.certificates is not None:
-            self.app.certificates.reload_or_log()
+        if (certificates := self.app.inherited.certificates) is not None:
+            certificates.reload_or_log()
 
 
 class QuietLogger(Logger):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import ClassVar, override
 
+from cachetools import LRUCache
 from uuid_utils import uuid7
 
 from firmtrail.database import shared_work
@@ -22,6 +23,10 @@ from firmtrail.projections import fold, releases, rollouts
 from firmtrail.rules import control
 from firmtrail.rules.control import Control
 from firmtrail.rules.rollout import Recent
+
+NAMED_MAX = 128
+"""The number of processes whose caches are kept where scripts are played: those of processes that
+have ended give way."""
 
 
 class Controls:
@@ -79,7 +84,7 @@ class CommittedControls:
     cache.
     """
 
-    _named: ClassVar[dict[str, "CommittedControls"]] = {}
+    _named: ClassVar[LRUCache[str, "CommittedControls"]] = LRUCache(NAMED_MAX)
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name or uuid7().hex

@@ -133,7 +133,6 @@ def test_routes_for_the_operator_do_not_exist_over_tcp(serve: Serve, database: s
         ("log", "continue", "--project", "acme"),
         ("log", "continue", "--project", "nowhere"),
         ("device", "add", "a b", "--project", "acme"),
-        ("serve", "--workers", "2"),
         ("serve", "--demo", "--seed-api", "acme"),
         ("serve", "--tls-key", __file__),
         ("serve", "--instance", "other"),

@@ -38,6 +38,14 @@ def embedded(tmp_path: Path) -> Iterator[Limited]:
 
 
 @pytest.fixture
+def embedded_workers(tmp_path: Path) -> Iterator[Limited]:
+    database = f"sqlite:///{tmp_path / 'f.db'}"
+    with Limited(database, tmp_path / "log", "--workers", "2") as server:
+        yield server
+    assert server.tracebacks() == []
+
+
+@pytest.fixture
 def workers(postgres: PostgresServer, tmp_path: Path) -> Iterator[Limited]:
     url = postgres.create_database(f"flood_{time.monotonic_ns()}")
     migrate_now(url)
@@ -69,7 +77,7 @@ def metrics(server: Server) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("first", [b"", HALF_HEAD], ids=["silent", "half heads"])
-@pytest.mark.parametrize("kind", ["embedded", "workers"])
+@pytest.mark.parametrize("kind", ["embedded", "embedded_workers", "workers"])
 def test_a_flood_keeps_nobody_out(request: pytest.FixtureRequest, kind: str, first: bytes) -> None:
     server: Limited = request.getfixturevalue(kind)
     with ExitStack() as stack:

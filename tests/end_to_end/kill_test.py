@@ -28,6 +28,13 @@ async def test_a_killed_server_on_sqlite_loses_and_repeats_nothing(
     await kill_in_mid_load(serve, sqlite_url, KILLS, alone_too=True)
 
 
+async def test_killed_workers_on_sqlite_lose_and_repeat_nothing(
+    serve: Serve, sqlite_url: str
+) -> None:
+    """Kills all processes in turn together, and only the first of them, whose workers then end."""
+    await kill_in_mid_load(serve, sqlite_url, KILLS // 2, "--workers", "2", alone_too=True)
+
+
 async def test_a_killed_server_on_postgres_loses_and_repeats_nothing(
     serve: Serve, postgres_url: str
 ) -> None:
@@ -74,10 +81,10 @@ async def test_a_crashed_postgres_loses_nothing_of_a_running_server(serve: Serve
 
 
 async def kill_in_mid_load(
-    serve: Serve, database: str, kills: int, *, alone_too: bool = False
+    serve: Serve, database: str, kills: int, *options: str, alone_too: bool = False
 ) -> None:
     site, writers = await ledger.new_writers(database, WRITERS)
-    server = serve(database)
+    server = serve(database, *options)
     async with ledger.session() as session:
         for turn in range(kills):
             async with ledger.load(session, writers, server.url):

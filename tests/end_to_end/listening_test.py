@@ -46,13 +46,13 @@ def set_pattern(server: Server, database: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_hosts_a_unix_socket_and_client_certificates_are_served(
-    serve: Serve, database: str, tmp_path: Path
+    serve: Serve, database: str, tmp_path: Path, workers: tuple[str, ...]
 ) -> None:
     authority, other = Authority(), Authority()
     crt, key = authority.files(tmp_path, "127.0.0.1")
     proxies = tmp_path / "proxies.sock"
-    workers = () if database.startswith("sqlite") else ("--workers", "2")
     server = serve(
         database,
         *workers,
@@ -129,7 +129,7 @@ os.execv(sys.executable, [sys.executable, "-m", "firmtrail", *sys.argv[2:]])
 
 @pytest.mark.parametrize("kind", ["one process", "workers"])
 def test_a_server_takes_over_the_service_managers_sockets_and_reports_to_it(
-    kind: str, sqlite_url: str, postgres_url: str, tmp_path: Path
+    kind: str, database_url: str, tmp_path: Path
 ) -> None:
     path, notified = tmp_path / "given.sock", tmp_path / "notify.sock"
     with (
@@ -144,10 +144,9 @@ def test_a_server_takes_over_the_service_managers_sockets_and_reports_to_it(
         manager.settimeout(30)
         fds = ",".join(str(os.dup(each.fileno())) for each in (tcp, unix))
         passed = [int(fd) for fd in fds.split(",")]
-        if kind == "one process":
-            command = ["--database", sqlite_url, "serve"]
-        else:
-            command = ["--database", postgres_url, "serve", "--no-publishing", "--workers", "2"]
+        command = ["--database", database_url, "serve"]
+        command += [] if kind == "one process" else ["--workers", "2"]
+        command += [] if database_url.startswith("sqlite") else ["--no-publishing"]
         server = subprocess.Popen(
             [sys.executable, "-c", ACTIVATED, fds, *command],
             env=ENVIRONMENT | {"NOTIFY_SOCKET": str(notified), "WATCHDOG_USEC": "1000000"},

@@ -6,19 +6,16 @@ more devices.
 
 import asyncio
 import os
-from collections.abc import Iterable
 from statistics import quantiles
 from time import monotonic
-from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.site import MODEL, P, Site, get, new_site, post
+from tests.end_to_end.hearing import HEARD_S_MAX, hear, run_bad_version
+from tests.end_to_end.site import MODEL, P, new_site, post
 
 WAITERS = int(os.environ.get("FIRMTRAIL_TEST_WAITERS", "200"))
-HEARD_S_MAX = 1.0
-"""The 99th of a hundred devices."""
 SETTLED_S = 2
 """Long after the last device began to wait."""
 
@@ -46,28 +43,3 @@ async def test_a_rollback_on_one_server_reaches_devices_that_wait_on_two(
     p99_s = quantiles(heard_s, n=100)[98]
     print(f"\n{WAITERS} devices on two servers heard of a rollback: p99 {p99_s:.3f} s")  # noqa: T201
     assert p99_s < HEARD_S_MAX
-
-
-async def hear(session: ClientSession, device: str, site: Site, name: str) -> float:
-    """Checks in, waits for another answer, and returns when it arrived."""
-    url, secret = f"{device}/update", site.secrets[name]
-    etag = (await get(session, url, secret)).headers["ETag"]
-    headers = {"Authorization": f"Bearer {secret}", "If-None-Match": etag}
-    async with session.get(f"{url}?wait=50", headers=headers) as response:
-        said = await response.json()
-        heard_at = monotonic()
-    assert (said["action"], said["version"]) == ("rollback", "1.0.0"), said
-    return heard_at
-
-
-async def run_bad_version(
-    session: ClientSession, url: str, site: Site, names: Iterable[str]
-) -> None:
-    """Makes every device run 1.1.0 after 1.0.0, both releases."""
-    for version in ("1.0.0", "1.1.0"):
-        release = {"model": MODEL, "version": version}
-        assert (await post(session, f"{url}{P}/releases", site.admin, release)).status == 201
-        reports: list[dict[str, Any]] = [{"device": name, "version": version} for name in names]
-        for start in range(0, len(reports), 500):
-            some = reports[start : start + 500]
-            assert (await post(session, f"{url}{P}/reports", site.gateway, some)).status == 201

@@ -130,6 +130,23 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def workers(pid: int) -> list[int]:
+    """Returns those of the processes that this one started that take requests."""
+    return [child for child in children(pid) if not _writes(child)]
+
+
+def writer(pid: int) -> int | None:
+    """Returns the process that this one started to write its file, if one runs."""
+    return next((child for child in children(pid) if _writes(child)), None)
+
+
+def _writes(pid: int) -> bool:
+    try:
+        return b"sqlite_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def _await_release(file: Path) -> None:
     """Waits until the process that writes for a killed server is gone: it is not a child
     process."""

@@ -9,55 +9,20 @@ import random
 import sys
 from asyncio.subprocess import DEVNULL
 from pathlib import Path
-from typing import Any
-
-from aiohttp import ClientSession, UnixConnector
 
 from firmtrail.projections import fold
-from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
 from tests.end_to_end import ledger
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT
-from tests.end_to_end.site import Site
+from tests.end_to_end.rebuilds import DEVICES, REPORTS, fill, rebuild_of
 from tests.end_to_end.truth import untruths
-from tests.fleet import NOON_MS, report
 
 KILLS = int(os.environ.get("FIRMTRAIL_TEST_REBUILD_KILLS", "3"))
 WRITERS = 3
-REPORTS = 6_000
 ENDS_S_MAX = 60
 REBUILD = ("rebuild", "--project", "acme")
-DEVICES = [f"old-{number}" for number in range(300)]
-
-
-async def fill(site: Site) -> None:
-    """Records so many reports, a fourth of them late, that a rebuild takes a while."""
-    chance = random.Random(3)
-    async with opened(site.database) as db:
-        recorder = Recorder(db)
-        for start in range(0, REPORTS, 500):
-            sent = [
-                report(
-                    f"1.{chance.randrange(9)}.0",
-                    device=chance.choice(DEVICES),
-                    occurred_at_ms=NOON_MS + number + chance.choice((0, 0, 0, -REPORTS)),
-                )
-                for number in range(start, start + 500)
-            ]
-            await recorder.report(site.log_id, sent)
-        await recorder.close()
-
-
-async def rebuild_of(socket: Path, method: str) -> Any:
-    """Requests a rebuild of all views with POST, or its state with GET."""
-    async with ClientSession("http://local", connector=UnixConnector(str(socket))) as session:
-        path = "/local/projects/acme/rebuild"
-        body: dict[str, str] | None = {} if method == "POST" else None
-        async with session.request(method, path, json=body) as response:
-            assert response.ok, await response.text()
-            return await response.json()
 
 
 async def test_a_rebuild_that_is_killed_repeatedly_ends_right(

@@ -9,28 +9,37 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.databases import migrate_now, sqlite_template
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.processes import Server, children
+from tests.end_to_end.processes import Server, children, workers
 from tests.end_to_end.waiting import wait_until
 from tests.postgres_server import PostgresServer
 
 OPENSSL = shutil.which("openssl") or "openssl"
-KINDS = ["one process", "workers"]
+WORKERS = 2
+MANY = ("--workers", str(WORKERS))
 
 
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "one process":
-        return embedded(tmp_path)
+class Case(NamedTuple):
+    """Holds a database, and the options for one process or several."""
+
+    database: str
+    options: tuple[str, ...]
+
+
+@pytest.fixture(params=["one process", "workers on a file", "workers on Postgres"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    if request.param != "workers on Postgres":
+        return Case(embedded(tmp_path), () if request.param == "one process" else MANY)
     postgres: PostgresServer = request.getfixturevalue("postgres")
     url = postgres.create_database(f"signals_{time.monotonic_ns()}")
     migrate_now(url)
-    return url
+    return Case(url, MANY)
 
 
 def embedded(folder: Path) -> str:
@@ -38,11 +47,10 @@ def embedded(folder: Path) -> str:
     return f"sqlite:///{folder}/firmtrail.db"
 
 
-def start(serve: Serve, database: str, *options: str) -> Server:
-    workers = () if database.startswith("sqlite") else ("--workers", "2")
-    server = serve(database, *workers, *options)
-    if workers:
-        wait_until(lambda: len(children(server.pid)) == 2)
+def start(serve: Serve, case: Case, *options: str) -> Server:
+    server = serve(case.database, *case.options, *options)
+    if case.options:
+        wait_until(lambda: len(workers(server.pid)) == WORKERS)
     wait_until(lambda: status(server) == 200)
     return server
 
@@ -79,10 +87,10 @@ def served_certificates(server: Server) -> set[str]:
     return {ssl.get_server_certificate((parts.hostname, parts.port)).strip() for _ in range(10)}
 
 
-def test_hangup_reads_the_certificate_again(serve: Serve, database: str, tmp_path: Path) -> None:
+def test_hangup_reads_the_certificate_again(serve: Serve, case: Case, tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     certify("one", certificate, key)
-    server = start(serve, database, "--tls-cert", str(certificate), "--tls-key", str(key))
+    server = start(serve, case, "--tls-cert", str(certificate), "--tls-key", str(key))
     one = certificate.read_text().strip()
     assert served_certificates(server) == {one}
     certify("two", certificate, key)
@@ -95,11 +103,11 @@ def test_hangup_reads_the_certificate_again(serve: Serve, database: str, tmp_pat
         lambda: bool(server.said("the TLS certificate was not replaced; the old one stays in use"))
     )
     assert served_certificates(server) == {two}
-    if not database.startswith("sqlite"):  # a worker that starts now has the old certificate too
-        first = children(server.pid)[0]
+    if case.options:  # a worker that starts now has the old certificate too
+        first = workers(server.pid)[0]
         with contextlib.suppress(ProcessLookupError):
             subprocess.run(["/bin/kill", "-TERM", str(first)], check=True)
-        wait_until(lambda: first not in (now := children(server.pid)) and len(now) == 2)
+        wait_until(lambda: first not in (now := workers(server.pid)) and len(now) == WORKERS)
         wait_until(lambda: served_certificates(server) == {two})
     certify("three", certificate, tmp_path / "another.pem")
     server.send(signal.SIGHUP)
@@ -118,7 +126,7 @@ def test_hangup_reads_the_certificate_again(serve: Serve, database: str, tmp_pat
 def test_an_ignored_signal_ends_no_process(
     serve: Serve, tmp_path: Path, number: signal.Signals
 ) -> None:
-    server = start(serve, embedded(tmp_path))
+    server = start(serve, Case(embedded(tmp_path), ()))
     for pid in (server.pid, *children(server.pid)):
         subprocess.run(["/bin/kill", f"-{number.value}", str(pid)], check=True)
     time.sleep(0.5)
@@ -126,15 +134,15 @@ def test_an_ignored_signal_ends_no_process(
     assert status(server) == 200
 
 
-def test_quit_ends_a_server_and_is_logged(serve: Serve, database: str) -> None:
-    server = start(serve, database)
+def test_quit_ends_a_server_and_is_logged(serve: Serve, case: Case) -> None:
+    server = start(serve, case)
     server.send(signal.SIGQUIT)
     assert server.exit_code() == 0
     assert server.said("stopping")[-1]["signal"] == "SIGQUIT"
 
 
-def test_a_server_serves_during_its_drain_delay(serve: Serve, database: str) -> None:
-    server = start(serve, database, "--drain-delay", "3")
+def test_a_server_serves_during_its_drain_delay(serve: Serve, case: Case) -> None:
+    server = start(serve, case, "--drain-delay", "3")
     began = time.monotonic()
     server.send(signal.SIGTERM)
     wait_until(lambda: {status(server) for _ in range(6)} == {503})
@@ -145,10 +153,8 @@ def test_a_server_serves_during_its_drain_delay(serve: Serve, database: str) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_second_signal_ends_the_delay(
-    serve: Serve, database: str, number: signal.Signals
-) -> None:
-    server = start(serve, database, "--drain-delay", "600")
+def test_a_second_signal_ends_the_delay(serve: Serve, case: Case, number: signal.Signals) -> None:
+    server = start(serve, case, "--drain-delay", "600")
     server.send(signal.SIGTERM)
     wait_until(lambda: bool(server.said("draining")))
     server.send(number)

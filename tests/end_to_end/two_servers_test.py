@@ -1,4 +1,4 @@
-"""Several servers on one Postgres are one service."""
+"""Several servers on one Postgres are one service, and so are several workers on one file."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from aiohttp import ClientSession
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.ledger import Unit, Writer
-from tests.end_to_end.processes import children
+from tests.end_to_end.processes import workers
 from tests.end_to_end.site import P, Site, entries, get, post, post_and_hang_up
 from tests.end_to_end.truth import untruths
 
@@ -66,9 +66,22 @@ class RoughWriter(Writer):
 
 
 async def test_two_servers_record_each_report_once(serve: Serve, postgres_url: str) -> None:
-    site, plain = await ledger.new_writers(postgres_url, CLIENTS, READER)
-    writers = [RoughWriter(site, number, duplicates=0.2) for number, _ in enumerate(plain)]
-    urls = [serve(postgres_url).url, serve(postgres_url).url]
+    site, _ = await ledger.new_writers(postgres_url, CLIENTS, READER)
+    await record_each_report_once(site, [serve(postgres_url).url, serve(postgres_url).url])
+    assert await untruths(site) == []
+
+
+async def test_two_workers_on_a_file_record_each_report_once(serve: Serve, sqlite_url: str) -> None:
+    site, _ = await ledger.new_writers(sqlite_url, CLIENTS, READER)
+    server = serve(sqlite_url, "--workers", "2")
+    await record_each_report_once(site, [server.url] * 2)
+    server.kill()
+    assert await untruths(site) == []
+
+
+async def record_each_report_once(site: Site, urls: list[str]) -> None:
+    """Sends to both, or for workers of one server to both of them, as the kernel chooses."""
+    writers = [RoughWriter(site, number, duplicates=0.2) for number in range(CLIENTS)]
     async with ledger.session() as session:
         async with asyncio.TaskGroup() as tasks:
             for writer in writers:
@@ -79,7 +92,6 @@ async def test_two_servers_record_each_report_once(serve: Serve, postgres_url: s
     assert sum(writer.conflicts_seen for writer in writers) == sum(
         writer.conflicts_sent for writer in writers
     )
-    assert await untruths(site) == []
 
 
 async def see_receipts_on_the_other(session: ClientSession, urls: list[str], site: Site) -> None:
@@ -101,17 +113,17 @@ async def see_receipts_on_the_other(session: ClientSession, urls: list[str], sit
         assert running[version] == 1
 
 
-async def test_workers_are_processes_and_one_may_die(serve: Serve, postgres_url: str) -> None:
-    site, writers = await ledger.new_writers(postgres_url, CLIENTS)
-    server = serve(postgres_url, "--workers", "2")
+async def test_workers_are_processes_and_one_may_die(serve: Serve, database_url: str) -> None:
+    site, writers = await ledger.new_writers(database_url, CLIENTS)
+    server = serve(database_url, "--workers", "2")
     async with ledger.session() as session:
         async with ledger.load(session, writers, server.url):
-            await until(lambda: len(children(server.pid)) == 2)
+            await until(lambda: len(workers(server.pid)) == 2)
             await ledger.until_all_go_on(writers)
             # The process with connections: on a slow machine the other may not serve yet.
-            killed = max(children(server.pid), key=connections)
+            killed = max(workers(server.pid), key=connections)
             os.kill(killed, signal.SIGKILL)
-            await until(lambda: len({killed, *children(server.pid)}) == 3)
+            await until(lambda: len({killed, *workers(server.pid)}) == 3)
             await asyncio.sleep(0.5)
         await ledger.settle(session, writers, server.url)
     assert sum(writer.interrupted for writer in writers) > 0

@@ -1,4 +1,4 @@
-"""Checks several processes on one Postgres, as gunicorn runs them."""
+"""Checks several processes on one database, as gunicorn runs them."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 
 from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.processes import Server, children
+from tests.end_to_end.processes import Server, children, workers
 from tests.end_to_end.waiting import wait_until
 from tests.postgres_server import PostgresServer
 
@@ -21,19 +21,19 @@ WORKERS = 2
 
 
 @pytest.fixture
-def server(serve: Serve, postgres_url: str) -> Iterator[Server]:
-    server = serve(postgres_url, "--workers", str(WORKERS))
-    wait_until(lambda: len(children(server.pid)) == WORKERS)
+def server(serve: Serve, database_url: str) -> Iterator[Server]:
+    server = serve(database_url, "--workers", str(WORKERS))
+    wait_until(lambda: len(workers(server.pid)) == WORKERS)
     yield server
     stop(server)
 
 
 def is_gone(server: Server, worker: int) -> bool:
-    return worker not in children(server.pid)
+    return worker not in workers(server.pid)
 
 
 def is_replaced(server: Server, worker: int) -> bool:
-    return worker not in (now := children(server.pid)) and len(now) == WORKERS
+    return worker not in (now := workers(server.pid)) and len(now) == WORKERS
 
 
 def stop(server: Server) -> None:
@@ -62,9 +62,9 @@ def test_all_workers_are_counted_together(server: Server) -> None:
 
 
 def test_a_worker_that_dies_is_replaced(server: Server) -> None:
-    first = children(server.pid)[0]
+    first = workers(server.pid)[0]
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: first not in (now := children(server.pid)) and len(now) == WORKERS)
+    wait_until(lambda: first not in (now := workers(server.pid)) and len(now) == WORKERS)
     assert read(f"{server.url}/readyz") == '{"status":"ready"}'
 
 
@@ -90,7 +90,7 @@ def test_a_worker_that_a_signal_ends_is_replaced_alone(
     server: Server, number: signal.Signals
 ) -> None:
     for _ in range(2):
-        first = children(server.pid)[0]
+        first = workers(server.pid)[0]
         os.kill(first, number)
         wait_until(partial(is_replaced, server, first))
     wait_until(lambda: status(f"{server.url}/readyz") == 200)
@@ -99,22 +99,22 @@ def test_a_worker_that_a_signal_ends_is_replaced_alone(
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH])
 def test_an_ignored_signal_ends_nothing(server: Server, number: signal.Signals) -> None:
-    workers = children(server.pid)
-    for pid in (server.pid, *workers):
+    before = workers(server.pid)
+    for pid in (server.pid, *children(server.pid)):
         if (
             pid == server.pid or number is not signal.SIGUSR2
         ):  # with which the master makes workers drain
             os.kill(pid, number)
     time.sleep(1)
-    assert children(server.pid) == workers
+    assert workers(server.pid) == before
     assert_well(server)
 
 
 def test_workers_are_added_and_removed(server: Server) -> None:
     server.send(signal.SIGTTIN)
-    wait_until(lambda: len(children(server.pid)) == WORKERS + 1)
+    wait_until(lambda: len(workers(server.pid)) == WORKERS + 1)
     server.send(signal.SIGTTOU)
-    wait_until(lambda: len(children(server.pid)) == WORKERS)
+    wait_until(lambda: len(workers(server.pid)) == WORKERS)
     assert_well(server)
 
 
@@ -132,39 +132,39 @@ def test_a_worker_that_starts_without_postgres_waits_for_it(serve: Serve) -> Non
         url = postgres.create_database("away")
         migrate_now(url)
         server = serve(url, "--workers", str(WORKERS))
-        wait_until(lambda: len(children(server.pid)) == WORKERS)
+        wait_until(lambda: len(workers(server.pid)) == WORKERS)
         wait_until(lambda: status(f"{server.url}/readyz") == 200)
         postgres.stop()
         for number in (signal.SIGKILL, signal.SIGTERM):
-            first = children(server.pid)[0]
+            first = workers(server.pid)[0]
             os.kill(first, number)
             wait_until(partial(is_gone, server, first))
         time.sleep(3)
-        wait_until(lambda: len(children(server.pid)) == WORKERS)
-        waiting = children(server.pid)
+        wait_until(lambda: len(workers(server.pid)) == WORKERS)
+        waiting = workers(server.pid)
         assert server.is_running
         assert len(server.said("a worker waits to start")) <= WORKERS
         postgres.start()
         wait_until(lambda: status(f"{server.url}/readyz") == 200)
-        assert children(server.pid) == waiting
+        assert workers(server.pid) == waiting
         assert_well(server)
         stop(server)
 
 
-def test_readiness_is_computed_for_the_scrape(server: Server) -> None:
+def test_readiness_is_computed_for_the_scrape(server: Server, database_url: str) -> None:
     """Reads readiness although nobody called /readyz; dead workers and the master do not count."""
     for _ in range(10):
         text = read(f"{server.url}/metrics")
         assert text.count("\nfirmtrail_ready 1.0") == 1
         assert "\nfirmtrail_refused_logs 0.0" in text
-        assert "\nfirmtrail_publishing 0.0" in text
+        assert f"\nfirmtrail_publishing {float(database_url.startswith('sqlite'))}" in text
 
 
 def test_workers_serve_during_the_drain_delay_while_readyz_fails(
-    serve: Serve, postgres_url: str
+    serve: Serve, database_url: str
 ) -> None:
-    server = serve(postgres_url, "--workers", str(WORKERS), "--drain-delay", "30")
-    wait_until(lambda: len(children(server.pid)) == WORKERS)
+    server = serve(database_url, "--workers", str(WORKERS), "--drain-delay", "30")
+    wait_until(lambda: len(workers(server.pid)) == WORKERS)
     began = time.monotonic()
     server.send(signal.SIGTERM)
     wait_until(lambda: {status(f"{server.url}/readyz") for _ in range(10)} == {503})
@@ -175,10 +175,10 @@ def test_workers_serve_during_the_drain_delay_while_readyz_fails(
     assert time.monotonic() - began < 25
 
 
-def test_a_worker_that_is_starting_drains_too(serve: Serve, postgres_url: str) -> None:
-    server = serve(postgres_url, "--workers", str(WORKERS), "--drain-delay", "30")
-    wait_until(lambda: len(children(server.pid)) == WORKERS)
-    killed = children(server.pid)[0]
+def test_a_worker_that_is_starting_drains_too(serve: Serve, database_url: str) -> None:
+    server = serve(database_url, "--workers", str(WORKERS), "--drain-delay", "30")
+    wait_until(lambda: len(workers(server.pid)) == WORKERS)
+    killed = workers(server.pid)[0]
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: is_replaced(server, killed))
     server.send(signal.SIGTERM)
@@ -188,7 +188,7 @@ def test_a_worker_that_is_starting_drains_too(serve: Serve, postgres_url: str) -
 
 
 def test_a_signal_ends_all_with_0(server: Server) -> None:
-    workers = children(server.pid)
+    before = workers(server.pid)
     server.send(signal.SIGTERM)
     assert server.exit_code() == 0
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before))
