@@ -64,11 +64,11 @@ class Router(web.UrlDispatcher):
         found = self._tree.fullmatch(path)
         if found is None or found.lastindex is None:
             return MatchInfoError(web.HTTPNotFound())
-        end = self._tree.ends[found.lastindex]
-        names = {name: found[group] for name, group in end.names}
+        groups, routes = self._tree.ends[found.lastindex]
+        names = {name: found[group] for name, group in groups}
         if "%" in path:
             names = {name: _unquoted(text) for name, text in names.items()}
-        route = end.routes.get(request.method) or end.routes[hdrs.METH_ANY]
+        route = routes.get(request.method) or routes[hdrs.METH_ANY]
         return web.UrlMappingMatchInfo(names, route)
 
 

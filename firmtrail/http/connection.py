@@ -210,7 +210,7 @@ class _Connection(web.RequestHandler):
                 self._wait_for_head()
             return
         self._stop_waiting()
-        if self._admission is not None:
+        if self._admission is not None and heads == 0:
             self._gate.has_asked(self._admission)
         if (
             self._messages

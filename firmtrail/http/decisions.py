@@ -183,7 +183,8 @@ async def recorded_decision(
 ) -> DecidedDevice:
     """Returns the decision for a client of the protocol; it is recorded first if it offers the
     device something new."""
-    decided = await look_at(call, running, protocol=protocol)
+    known = await known_device(call, protocol=protocol)
+    decided = await decide(call, known, running, protocol=protocol)
     return await recorded(call, decided, running) if _is_news(call, decided) else decided
 
 

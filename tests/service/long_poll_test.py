@@ -39,13 +39,13 @@ async def waiting(fleet: Site) -> AsyncIterator[Site]:
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collects the devices that were read, in order."""
     names: list[str] = []
-    look = decisions.look_at
+    read = decisions.known_device
 
-    async def counting(call: Any, running: str | None = None, **members: Any) -> Any:
+    async def counting(call: Any, **members: Any) -> Any:
         names.append(call.path("device"))
-        return await look(call, running, **members)
+        return await read(call, **members)
 
-    monkeypatch.setattr(decisions, "look_at", counting)
+    monkeypatch.setattr(decisions, "known_device", counting)
     return names
 
 

@@ -86,7 +86,7 @@ async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -
 
 
 def _line(entry: HistoryEntry, old: Sequence[Segment]) -> HistoryLine:
-    number, position = log_and_position(old, entry.position)
+    number, position = log_and_position(old, entry.position) if old else (UNSET, entry.position)
     return HistoryLine(
         version=entry.version,
         previous_version=entry.previous_version,
