@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from firmtrail.projections import device_pages
 from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import age, post, roll_out
@@ -292,3 +293,30 @@ async def test_devices_that_wait_are_listed_and_accepted_or_rejected(fleet: Site
     assert [each["decommissioned"] for each in states] == [False, True]
     assert (await confirm(fleet, "/devices/d1/accept")).status == 409
     assert (await send(fleet, "/devices/n1/accept", {}, "viewer")).status == 403
+
+
+async def test_a_count_that_looked_at_some_devices_says_at_least(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (D, D2):
+        await fleet.call("PATCH", path, caller="operator", json={"tags": ["lab"]})
+
+    async def counted() -> str:
+        part = await fleet.get(f"{CONSOLE}/devices?tag=lab&part=count", "viewer")
+        return text_of(part.body.decode())
+
+    assert await counted() == "2 match"
+    monkeypatch.setattr(device_pages, "LOOKED_AT_MAX", 1)
+    assert await counted() == "at least 1 match"
+
+
+async def test_a_page_without_a_match_names_the_next_until_all_were_looked_at(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_pages, "LOOKED_AT_MAX", 1)
+    path, pages = f"{P}/devices?tag=none", [(await fleet.get(f"{P}/devices?tag=none")).json]
+    while pages[-1]["next"] is not None:
+        pages.append((await fleet.get(f"{path}&cursor={pages[-1]['next']}")).json)
+    assert (len(pages), [page["items"] for page in pages if page["items"]]) == (3, [])
+    html = await read_page(fleet, "/devices?tag=none", "viewer")
+    assert "No device matches among those that were looked at" in text_of(html)
