@@ -23,9 +23,6 @@ from tests.postgres_server import PostgresServer
 
 INSTANCE = "firmtrail"
 
-CONNECTIONS_MAX = 3
-"""An application that starts opens as many as it may, and each begins with empty caches."""
-
 type Fill = Callable[[Database], Awaitable[Any]]
 """Fills a migrated and empty database; what it returns is the same for each test on a copy."""
 
@@ -95,7 +92,7 @@ async def open_database(url: str) -> SQLite | Postgres:
         embedded = await SQLite.open(Path(url.removeprefix("sqlite:///")))
         embedded._writer = Crossing(embedded._writer)
         return embedded
-    return await Postgres.open(url, connections_max=CONNECTIONS_MAX)
+    return await Postgres.open(url)
 
 
 @contextlib.asynccontextmanager

@@ -153,7 +153,6 @@ class Postgres:
         *,
         is_shared: bool = False,
         connections_min: int = 1,
-        connections_max: int = CONNECTIONS_MAX,
     ) -> "Postgres":
         """Connects; raises `Unavailable` when no server answers. `is_shared` says that a pooler may
         give a client another connection for each transaction. With `connections_min=0` it connects
@@ -162,7 +161,7 @@ class Postgres:
             pool = await asyncpg.create_pool(  # type: ignore[call-overload] # stubs of `connect`
                 dsn,
                 min_size=connections_min,
-                max_size=connections_max,
+                max_size=CONNECTIONS_MAX,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=ANSWER_TIMEOUT_S,
                 statement_cache_size=0 if is_shared else 512,

@@ -10,6 +10,7 @@ from aiohttp import web
 from firmtrail import config
 from firmtrail.application import app
 from firmtrail.artifacts import Artifacts
+from firmtrail.database import postgres
 from firmtrail.database.database import Database
 from firmtrail.http.connection import HttpRunner
 from firmtrail.recording.recorder import Recorder
@@ -21,6 +22,12 @@ from tests.service.ddi import Ddi, add_artifact
 from tests.service.filling import People
 from tests.service.receiver import Receiver, receiving
 from tests.service.site import Address, Site
+
+
+@pytest.fixture(autouse=True)
+def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that starts opens as many as it may, and each begins with empty caches."""
+    monkeypatch.setattr(postgres, "CONNECTIONS_MAX", 3)
 
 
 @pytest.fixture

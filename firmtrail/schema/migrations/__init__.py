@@ -18,18 +18,13 @@ _WORDS = {"postgresql": (' COLLATE "C"', ""), "sqlite": ("", "WITHOUT ROWID")}
 
 
 def statements(name: str, back_end: str) -> list[str]:
-    """Returns the statements of one file of `sql/` for one back end."""
-    return statements_of((FOLDER / "sql" / f"{name}.sql").read_text(), back_end)
-
-
-def statements_of(script: str, back_end: str) -> list[str]:
-    """Returns the statements of a script for one back end; a blank line ends a statement. A short
-    script may stand in its revision.
+    """Returns the statements of one file of `sql/` for one back end; a blank line ends a statement.
 
     Text sorts in byte order on SQLite by default, and on Postgres by COLLATE "C". A table whose
     rows are found only by their key is WITHOUT ROWID on SQLite: one tree instead of two.
     """
     collation, without_rowid = _WORDS[back_end]
+    script = (FOLDER / "sql" / f"{name}.sql").read_text()
     script = script.replace("/*C*/", collation).replace("/*WITHOUT ROWID*/", without_rowid)
     lines = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
     return [part.strip().removesuffix(";") for part in lines.split(";\n\n")]
