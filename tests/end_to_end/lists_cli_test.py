@@ -90,7 +90,7 @@ def test_devices_are_listed_by_filters_and_steered(acme: Acme) -> None:
     assert "none" in acme.done("device", "list", "--model", "other").said
     assert acme.rows("device", "list")[0].split("  ")[0] == "device"
     assert [row.count("never called") for row in acme.rows("device", "list")] == [0, 1, 1]
-    assert acme.json("device", "list", "--silent-for", "60") == []
+    assert acme.json("device", "list", "--silent-for", "86400") == []
     assert "last seen" not in acme.rows("device", "list", "--as-of", "@5")[0]
     acme.done("device", "pin", "d1", "1.0.0")
     assert acme.json("device", "show", "d1")["pinned"] == "1.0.0"
