@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from hashlib import md5, sha1, sha256
 from pathlib import Path
 from uuid import uuid4
@@ -174,8 +175,8 @@ class Artifacts:
         if (known := self._digests.get(digest)) is not None:
             return known
         if digest not in self._hashing:
-            self._hashing[digest] = shared_work.begin(self._learn(digest, size_bytes))
-        return await asyncio.shield(self._hashing[digest])
+            self._hashing[digest] = shared_work.begin(partial(self._learn, digest, size_bytes))
+        return await shared_work.result_of(self._hashing[digest])
 
     async def _learn(self, digest: str, size_bytes: int) -> Digests:
         try:

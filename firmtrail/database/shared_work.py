@@ -1,17 +1,31 @@
-"""Starts work that several callers wait for by `asyncio.shield`, each of which may leave."""
+"""Starts work that several callers wait for, each of which may leave without ending it."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
+
+from firmtrail.database.database import Unavailable
 
 
-def begin[Result](work: Coroutine[None, None, Result]) -> asyncio.Task[Result]:
-    """Returns the task of this work. Its failure reaches the callers that still wait; if all have
-    left, as when a server ends, asyncio does not report it as an exception that nobody took."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(_take)
-    return task
+def begin[Result](work: Callable[[], Awaitable[Result]]) -> asyncio.Task[Result]:
+    """Returns the task of this work, to wait for by `result_of`. Its failure reaches the callers
+    that still wait. If all have left, asyncio reports it as an error that nobody took, unless it is
+    `Unavailable`, as when a server ends."""
+    return asyncio.create_task(_watched(work))
 
 
-def _take(task: asyncio.Task[object]) -> None:
-    if not task.cancelled():
-        task.exception()
+async def result_of[Result](task: asyncio.Task[Result]) -> Result:
+    """Returns the result of this task, or raises its error. A caller that is cancelled leaves the
+    task to the others. (The `asyncio.shield` of Python 3.14 then reports every error of the task,
+    also one that another caller receives.)"""
+    await asyncio.wait((task,))
+    return task.result()
+
+
+async def _watched[Result](work: Callable[[], Awaitable[Result]]) -> Result:
+    try:
+        return await work()
+    except Unavailable:
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(asyncio.Task.exception)
+        raise

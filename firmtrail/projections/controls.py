@@ -8,6 +8,7 @@ halts. A log's head counts its control events, so a process that has read the he
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import ClassVar, override
 
@@ -52,8 +53,8 @@ class Controls:
         read once for all callers that wait for it."""
         while (found := self._known.get(log_id)) is None or found.count < count:
             if log_id not in self._reading:
-                self._reading[log_id] = shared_work.begin(self._read(log_id))
-            await asyncio.shield(self._reading[log_id])  # others wait for it, too
+                self._reading[log_id] = shared_work.begin(partial(self._read, log_id))
+            await shared_work.result_of(self._reading[log_id])
         return found
 
     async def at_moment(self, reader: Reader, log_id: int) -> tuple[log.Head, Control]:
