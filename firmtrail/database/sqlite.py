@@ -145,8 +145,10 @@ class SQLite:
             yield SQLiteSnapshot(reader)
         finally:
             try:
-                with contextlib.suppress(Unavailable):  # closed, and the transaction with it
-                    await asyncio.shield(reader.send(sqlite_connection.roll_back))
+                await asyncio.shield(reader.send(sqlite_connection.roll_back))
+            except Unavailable:
+                if not self._is_closed:  # closing the file has ended the transaction
+                    raise
             finally:
                 self._readers.put_nowait(reader)  # its next statement is sent after the ROLLBACK
 

@@ -135,3 +135,16 @@ async def test_a_closed_file_gets_no_new_process_that_writes(tmp_path: Path) -> 
         await write(db, "CREATE TABLE late (n bigint)")
     with file_lock.acquire(tmp_path / "a.db"):
         pass
+
+
+async def test_a_reader_that_can_not_end_its_transaction_says_so(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: sqlite3.Connection) -> None:
+        raise Unavailable("disk I/O error")
+
+    async with opened(sqlite_url) as db:
+        monkeypatch.setattr(sqlite_connection, "roll_back", fail)
+        with pytest.raises(Unavailable, match="disk I/O error"):
+            async with db.moment():
+                pass
