@@ -20,7 +20,7 @@ type _Key = tuple[str | None, str | None]
 _FIND = """\
 SELECT
     given.n,
-    projects.log_id,
+    nullif(projects.log_id, 0),
     log_heads.control_count,
     CASE WHEN current.decommissioned = 0 THEN 1 ELSE 0 END,
     CASE

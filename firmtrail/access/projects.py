@@ -31,7 +31,7 @@ WHERE project > $1 AND log_id > 0
 ORDER BY project
 LIMIT $2"""
 
-_ONE = "SELECT 1 FROM projects WHERE project = $1 LIMIT 1"
+_ONE = "SELECT 1 FROM projects WHERE project = $1 AND log_id > 0 LIMIT 1"
 
 _FROM_MEMBER = """\
 FROM members
@@ -71,13 +71,13 @@ def set_log(project: str, log_id: int) -> Statement:
 
 
 def arrive(project: str, log_id: int, created_at_ms: int) -> Statement:
-    """Adds a project that was moved here; gives no row if the name is taken. The name of a project
-    whose arrival was undone is free."""
+    """Adds a project that was moved here; gives no row if the name is taken. A name that a move
+    reserved is not."""
     return Statement(_ARRIVE, (project, log_id, created_at_ms))
 
 
 def leave(project: str) -> Statement:
-    """Undoes `arrive`: the name has no log, so there is no such project."""
+    """Undoes `arrive`: the name stays reserved and has no log, so there is no such project."""
     return set_log(project, 0)
 
 
@@ -88,9 +88,14 @@ async def newest_log(db: Reader, project: str) -> tuple[int, int] | None:
     return None
 
 
+def one(project: str) -> Statement:
+    """Gives a row if there is such a project."""
+    return Statement(_ONE, (project,))
+
+
 async def is_there(db: Database, project: str) -> bool:
 
-    return bool(await db.read(Statement(_ONE, (project,))))
+    return bool(await db.read(one(project)))
 
 
 async def page(db: Reader, *, after: str = "", limit: int) -> list[ProjectRow]:

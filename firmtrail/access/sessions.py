@@ -51,7 +51,7 @@ SELECT
     users.email,
     tokens.expires_at_ms,
     tokens.used_at_ms,
-    projects.log_id,
+    nullif(projects.log_id, 0),
     members.role
 FROM given
 CROSS JOIN tokens

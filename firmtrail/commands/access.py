@@ -120,12 +120,23 @@ async def _create(
 ) -> None:
     [reserved] = await tx.run(projects.reserve(project))
     if not reserved:
-        raise Refused("project_exists", f"There is already a project {project}.")
+        raise Refused("project_exists", await _taken(tx, project))
     commit = await start_project(tx, project, actor=actor, above=above)
     if creator is not None:
         await tx.run(people.set_role(project, creator, "admin"))
         commit.draft.record(f"user/{creator}", MemberAdded(creator, "admin"), actor=actor)
     await commit.finish()
+
+
+async def _taken(tx: Transaction, project: str) -> str:
+    """Says what has the name."""
+    [there] = await tx.run(projects.one(project))
+    if there:
+        return f"There is already a project {project}."
+    return (
+        f"The name {project} is kept for a project of another instance, whose move to this one was "
+        "undone or is not over."
+    )
 
 
 async def start_project(tx: Transaction, project: str, *, actor: str, above: int) -> Commit:
