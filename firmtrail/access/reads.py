@@ -143,10 +143,13 @@ _TO_SEAL = """\
 SELECT projects.log_id
 FROM access_heads
 JOIN projects ON projects.project = access_heads.project
+JOIN log_heads ON log_heads.log_id = projects.log_id
 JOIN access_record
     ON access_record.project = access_heads.project
     AND access_record.seq = access_heads.sealed
-WHERE access_heads.size > access_heads.sealed AND access_record.at_ms <= $1
+WHERE access_heads.size > access_heads.sealed
+    AND access_record.at_ms <= $1
+    AND log_heads.closed = 0
 ORDER BY projects.log_id
 LIMIT 10000"""
 
@@ -277,7 +280,8 @@ def arrive(project: str, sealed: ChainHead) -> Statement:
 
 
 async def logs_to_seal(db: Database, before_ms: int) -> list[int]:
-    """Returns the newest logs of projects that have an unsealed record from before this time."""
+    """Returns the newest logs of projects that have an unsealed record from before this time. A log
+    that is closed for a move takes no seal."""
     return [log_id for [log_id] in await db.read(Statement(_TO_SEAL, (before_ms,)))]
 
 

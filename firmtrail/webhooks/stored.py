@@ -182,7 +182,10 @@ SELECT
             WHERE events.log_id = webhooks.log_id AND events.position = webhooks.position)
     END)
 FROM webhooks
-JOIN log_heads ON log_heads.log_id = webhooks.log_id"""
+JOIN log_heads ON log_heads.log_id = webhooks.log_id
+JOIN projects ON projects.project = webhooks.project
+JOIN log_heads AS newest ON newest.log_id = projects.log_id
+WHERE newest.closed = 0"""
 
 _ACQUIRE = f"""\
 UPDATE webhooks
@@ -347,6 +350,7 @@ async def is_sending(db: Reader, project: str) -> bool:
 
 
 async def lag(db: Database) -> Lag:
+    """Returns how far all webhooks are, without those of projects that move or have moved."""
     [row] = await db.read(Statement(_LAG))
     return Lag(*row)
 

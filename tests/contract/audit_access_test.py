@@ -13,10 +13,12 @@ from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Read, Reads
 from firmtrail.access.roles import PERMISSIONS
 from firmtrail.commands import access as commands
-from firmtrail.commands import access_record, demo, devices, enrolment
+from firmtrail.commands import access_record, demo, devices, enrolment, move_project
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Database
 from firmtrail.events.fleet import DeviceChanged
+from firmtrail.events.log import ProjectMoveStarted
+from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.recording.recorder import Recorder
 from tests.audits import wrong
 from tests.databases import read, write
@@ -352,3 +354,16 @@ async def test_a_log_is_sealed_once_its_oldest_unsealed_record_is_old_enough(
     await record.add(new_read(7))
     assert await reads.logs_to_seal(db, 1_006) == []
     assert await reads.logs_to_seal(db, 1_007) == [acme]
+
+
+async def test_a_project_that_moves_is_not_sealed_again(
+    db: Database, recorder: Recorder, acme: int
+) -> None:
+    wanted = ProjectMoveStarted("eu", "https://eu.example")
+    await move_project.start(db, recorder, acme, wanted=wanted, actor="system")
+    await Reads(db).add(new_read(1))
+    assert await reads.logs_to_seal(db, 9_000) == []
+    await move_project.finish(db, acme)
+    assert await reads.logs_to_seal(db, 9_000) == []
+    await move_project.undo(db, acme, MinimumSizes(), "system")
+    assert await reads.logs_to_seal(db, 9_000) == [acme]

@@ -3,11 +3,14 @@
 import pytest
 
 from firmtrail.access.lookup import Access
-from firmtrail.commands import webhooks
+from firmtrail.commands import move_project, webhooks
 from firmtrail.database.database import Database
+from firmtrail.events.log import ProjectMoveStarted
+from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.recording.recorder import Recorder
+from firmtrail.webhooks import stored
 from tests.audits import wrong
-from tests.databases import write
+from tests.databases import read, write
 from tests.people import add_project, new_access
 
 SECRET_PATH = "https://Hooks.example.org:8443?token=secret-path"
@@ -83,3 +86,19 @@ async def test_a_removed_row_is_found(webhook: str, database_url: str, db: Datab
     await write(db, f"DELETE FROM webhooks WHERE webhook_id = '{webhook}'")
     [(where, what)] = await wrong(database_url)
     assert where == f"webhooks ({webhook})" and what.startswith("is missing")
+
+
+async def test_a_webhook_of_a_project_that_moves_is_not_late_here(
+    webhook: str, db: Database, recorder: Recorder
+) -> None:
+    [[log_id]] = await read(db, "SELECT log_id FROM projects")
+    await write(db, "UPDATE webhooks SET failing_since_ms = 7, position = 0")
+    failing = await stored.lag(db)
+    assert (failing.webhooks, failing.failing_since_ms) == (1, 7)
+    assert failing.events > 0
+    wanted = ProjectMoveStarted("eu", "https://eu.example")
+    await move_project.start(db, recorder, log_id, wanted=wanted, actor="system")
+    await move_project.finish(db, log_id)
+    assert await stored.lag(db) == stored.Lag(0, 0, 0, None, None)
+    await move_project.undo(db, log_id, MinimumSizes(), "system")
+    assert (await stored.lag(db)).failing_since_ms == 7
