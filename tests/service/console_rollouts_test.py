@@ -4,9 +4,11 @@ import re
 from urllib.parse import urlencode
 
 import pytest
+from cachetools import TTLCache
 
 from firmtrail.console.pages import recalls, rollout_counts, rollouts
 from firmtrail.events.times import time_text
+from firmtrail.http.respond import LOG_SIZE
 from tests.service.console_rollouts import fail
 from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
@@ -78,6 +80,21 @@ async def test_the_states_of_a_rollout_are_a_part_that_is_read_again(fleet: Site
     rollout = await roll_out(fleet)
     answer = await fleet.get(f"{CONSOLE}/rollouts/{rollout}?part=states", "viewer")
     assert answer.body.strip().startswith(b'<section class="card" id="states"')
+
+
+async def test_the_states_of_a_rollout_name_the_log_size_of_their_counts(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet.services.shared, "_kept", TTLCache(10, ttl=60))
+    rollout = await roll_out(fleet)
+    path = f"{CONSOLE}/rollouts/{rollout}?part=states"
+    before = await fleet.get(path, "viewer")
+    await fail(fleet)
+    after = await fleet.get(path, "viewer")
+    assert after.body == before.body
+    assert after.headers[LOG_SIZE] == before.headers[LOG_SIZE]
+    whole = await fleet.get(f"{CONSOLE}/rollouts/{rollout}", "viewer")
+    assert int(whole.headers[LOG_SIZE]) > int(before.headers[LOG_SIZE])
 
 
 async def test_a_rollout_is_tried_with_its_numbers_and_then_started(fleet: Site) -> None:

@@ -102,10 +102,10 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
     """Show a rollout: where its devices are, why they fail, what was ordered."""
     async with consistent_read(call) as now:
         found = rollout_of(call, now.control)
-        counts = None if call.query.part else await counts_of(call, now, found)
+        counted = None if call.query.part else await _counted(call, now)
         failed = await rollout_failures.newest(now.reader, call.log_id, found)
         orders = await places.orders(call, now, stream(found.id))
-    counts = counts or await _shared_counts(call)
+    counts, size = counted or await _shared_counts(call)
     at, phase = plan_time(call, now.control), phase_of(call, now.control, found)
     is_over = phase in {"aborted", "withdrawn"}
     window = RolloutWindow("", None) if is_over else window_of(now.control, found)
@@ -113,7 +113,7 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         call,
         "rollout.html",
         title=f"{found.bad_version or found.version} to {found.model}",
-        moment=Moment(now.size),
+        moment=Moment(min(size, now.size)),
         rollout=found,
         phase=phase,
         reach=reach_of(call, now.control, found),
@@ -132,13 +132,18 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
     )
 
 
-async def _shared_counts(call: AnyCall) -> Counts:
+async def _counted(call: AnyCall, now: ConsistentRead) -> tuple[Counts, int]:
+    """Returns the counts of the rollout's devices, and the size of the log that they are for."""
+    return await counts_of(call, now, rollout_of(call, now.control)), now.size
+
+
+async def _shared_counts(call: AnyCall) -> tuple[Counts, int]:
     """Returns what a part of an open page has counted a moment ago. A rollout to a cohort or a tag
     counts its devices by a walk through the fleet, so open pages share it."""
 
-    async def read() -> Counts:
+    async def read() -> tuple[Counts, int]:
         async with consistent_read(call) as now:
-            return await counts_of(call, now, rollout_of(call, now.control))
+            return await _counted(call, now)
 
     return await call.services.shared.get(("rollout", call.log_id, call.path("id")), read)
 
