@@ -238,7 +238,7 @@ def rollback(service: remote.Service, /, *, project: str, json: bool, **options:
     elif answer["rollout"] is not None:
         click.echo(answer["rollout"])
     else:
-        output.show_members({_COUNTS[name]: count for name, count in answer["devices"].items()})
+        output.show_members(counts_of_rollback(answer["devices"]))
 
 
 _COUNTS = {
@@ -246,8 +246,17 @@ _COUNTS = {
     "pinned": "of these pinned to it",
     "silent": f"of these silent for {SILENT_DAYS} days",
     "no_previous": "of these without a previous version",
-    "looked_at": "devices that the last counts are among",
+    "looked_at": "devices looked at for these counts",
 }
+
+
+def counts_of_rollback(devices: dict[str, int]) -> dict[str, int | str]:
+    """Returns the counts of the devices that a rollback names, by their words. If none of them was
+    looked at, only their number is known."""
+    counts: dict[str, int | str] = {**devices}
+    if devices.get("looked_at") == 0:
+        counts |= dict.fromkeys(("pinned", "silent", "no_previous"), "not counted")
+    return {_COUNTS[name]: count for name, count in counts.items()}
 
 
 def state_of(shown: Any) -> str:

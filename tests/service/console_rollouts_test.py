@@ -9,6 +9,7 @@ from cachetools import TTLCache
 from firmtrail.console.pages import recalls, rollout_counts, rollouts
 from firmtrail.events.times import time_text
 from firmtrail.http.respond import LOG_SIZE
+from firmtrail.projections import rollout_devices
 from tests.service.console_rollouts import fail
 from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
@@ -185,6 +186,17 @@ async def test_a_recall_looks_up_the_histories_of_a_bounded_number_of_devices(
     shown = text_of(await read_page(fleet, "/releases/m/1.0.0/recall"))
     assert "2 devices run it" in shown
     assert "1 of the first 1 have no earlier good version" in shown
+
+
+async def test_a_recall_that_looked_at_no_device_shows_no_counts(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.report({"version": "1.1.0"}, caller="operator", path=D2)
+    monkeypatch.setattr(rollout_devices, "SEARCHED_MAX", 1)
+    shown = text_of(await read_page(fleet, "/releases/m/1.1.0/recall"))
+    assert "1 devices run it" in shown
+    for words in ("have no earlier", "are pinned", "made no call"):
+        assert f"not counted {words}" in shown
 
 
 async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> None:

@@ -81,9 +81,9 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
         back=("releases", model, bad),
         numbers=(
             Figure("devices run it", counts.devices, "bad"),
-            Figure(_among(counts, "have no earlier good version"), counts.no_previous, "warn"),
-            Figure(_among(counts, "are pinned to another version"), counts.pinned),
-            Figure(_among(counts, f"made no call for {SILENT_DAYS} days"), counts.silent),
+            _among(counts, counts.no_previous, "have no earlier good version", "warn"),
+            _among(counts, counts.pinned, "are pinned to another version"),
+            _among(counts, counts.silent, f"made no call for {SILENT_DAYS} days"),
         ),
         fields=()
         if to
@@ -101,11 +101,14 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
     )
 
 
-def _among(counts: RollbackCounts, words: str) -> str:
-    """Returns the words of a figure, with the number of devices that it is among."""
+def _among(counts: RollbackCounts, found: int, words: str, kind: str = "") -> Figure:
+    """Returns a figure with the number of devices that it is among. If the search found none of
+    them, there is nothing that it could count."""
     if counts.looked_at == counts.devices:
-        return words
-    return f"of the first {filters.number(counts.looked_at)} {words}"
+        return Figure(words, found, kind)
+    if counts.looked_at == 0:
+        return Figure(words, "not counted")
+    return Figure(f"of the first {filters.number(counts.looked_at)} {words}", found, kind)
 
 
 async def post_recall(call: Call[PageQuery, RecallForm]) -> web.Response:
