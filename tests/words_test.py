@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-PROSE = ("firmtrail/**/*.py", "benchmarks/*.py", "docs/*.md", "*.md")
+PROSE = ("firmtrail/**/*.py", "benchmarks/*.py", "docs/**/*.md", "*.md")
 FILES = [file for each in PROSE for file in sorted(Path(__file__).parent.parent.glob(each))]
 AVOIDED = re.compile(
-    r"(?i)\b(told|tells?|beside|anew|(go(es|ing|ne)?|went)\s+on|by\s+itself|at\s+once|held|he|his"
+    r"(?i)\b(told|tells?|beside|anew|(go(es|ing|ne)?|went)\s+on|by\s+(itself|themselves)|at\s+once|held|he|his"
     r"|him(self)?|whom|behind|holds?\s+against)\b|(^|[.;:]\s)(who|what)(ever)?\s[^?.;:]*[.;:]"
 )
 QUESTION = re.compile(r"(?i)(who|what|whose|which|whether|where|when|why|how)\b|[^.]*\?")
