@@ -25,7 +25,11 @@ from firmtrail.database.database import Database, Given, Statement
 type CredentialKey = tuple[str, str | None, str | None]
 """(digest or `WEAK`, project of the path, device of the path)."""
 
-_KNOWN = """\
+
+def _known(condition: str = "") -> str:
+    """Returns the SQL condition that the project has this device, and that the further condition,
+    which begins with AND, holds for it."""
+    return f"""\
 EXISTS (
             SELECT 1
             FROM device_current AS current
@@ -34,7 +38,8 @@ EXISTS (
                     SELECT generation
                     FROM views
                     WHERE log_id = projects.log_id AND name = 'device_current')
-                AND current.device = given.device"""
+                AND current.device = given.device{condition})"""
+
 
 _FIND = f"""\
 SELECT
@@ -71,12 +76,12 @@ SELECT
             WHERE seen.project = given.project
                 AND seen.device = given.device
                 AND seen.seen_at_ms > 0) THEN 1
-        WHEN {_KNOWN} AND current.recorded_position IS NOT NULL) THEN 1
+        WHEN {_known(" AND current.recorded_position IS NOT NULL")} THEN 1
         ELSE 0
     END,
     coalesce(tokens.registers, 0),
     CASE
-        WHEN tokens.registers = 1 AND given.device <> '' AND NOT {_KNOWN}) THEN 1
+        WHEN tokens.registers = 1 AND given.device <> '' AND NOT {_known()} THEN 1
         ELSE 0
     END
 FROM given
