@@ -151,7 +151,7 @@ class Filter(NamedTuple):
     """(version, rollback): only devices that run this version, or that this rollback offered
     another one."""
     offered_by: str | None = None
-    """Only devices to which this rollout has offered something."""
+    """Only devices to which this rollout has offered something. It goes with no `pairs`."""
     outdated: Outdated | None = None
     """The SQL excludes the devices that it can; the caller checks each row again with it."""
 

@@ -207,8 +207,8 @@ def _looks(wanted: int) -> Iterator[int]:
 
 
 async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
-    """Returns how many devices the filter selects, of all that it can't find by an index. Cells
-    beyond those that a statement may name are counted separately and subtracted."""
+    """Returns how many devices the filter selects, by reading every device that no index excludes.
+    Cells beyond those that a statement may name are counted separately and subtracted."""
     driving = which
     if which.cohort is not None and not await _is_small(db, head[0], which.cohort):
         driving = which._replace(cohort=None)
@@ -315,6 +315,7 @@ def source_of(which: Filter, args: list[Value]) -> IdSource:
         args.append(value)
         return condition.replace("$n", f"${len(args)}")
 
+    assert not (which.pairs and which.offered_by), "only one of them can give the ids"
     if which.pairs:
         return _SAYING._replace(drive=compared(_SAYING.drive, which.pairs[0]))
     if which.offered_by is not None:

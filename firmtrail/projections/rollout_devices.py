@@ -79,7 +79,6 @@ WHERE (CAST($7 AS text) IS NULL
             {_of_device("device_offers", "tried")}
                 AND tried.model = $2
                 AND tried.version = $7
-                AND tried.model = $2
                 AND tried.attempts >= $8))
     AND NOT EXISTS (
         SELECT 1
@@ -177,8 +176,8 @@ async def rollback_counts(
     args: list[Value] = [*head]
     parts = device_pages.looking(which, "", SEARCHED_MAX, args)
     args += [looked_at_max, rollback.bad_version, now_ms - device_current.SILENT_MS]
-    numbers = zip(("since", "bad", "limit"), range(len(args), 0, -1), strict=False)
-    text = _SAMPLE.format(**parts, **{name: f"${number}" for name, number in numbers})
+    n = len(args)
+    text = _SAMPLE.format(**parts, limit=f"${n - 2}", bad=f"${n - 1}", since=f"${n}")
     [[found, pinned, silent, last]] = await db.read(Statement(text, tuple(args)))
     devices = await _running(db, head, which)
     lost = await _without_previous(db, head[0], rollback, control, last=last) if found else 0

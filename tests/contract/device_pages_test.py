@@ -199,6 +199,11 @@ async def test_the_devices_that_a_rollout_made_an_offer_are_found_by_it(
     assert pages == [["d07", "d39"]]
 
 
+async def test_devices_are_not_selected_by_an_offer_and_by_what_they_say() -> None:
+    with pytest.raises(AssertionError, match="only one of them"):
+        device_pages.source_of(Filter(offered_by="r", pairs=(PAIR,)), [])
+
+
 @pytest.mark.parametrize("which", [Filter(failing=True), Filter(waiting=True)])
 async def test_sqlite_is_ordered_to_use_the_index_of_few_devices(
     db: Database, mixed: int, which: Filter
