@@ -51,7 +51,8 @@ _COUNT = "SELECT count(*) FROM projects WHERE log_id > 0"
 _ARRIVE = """\
 INSERT INTO projects (project, log_id, created_at_ms)
 VALUES ($1, $2, $3)
-ON CONFLICT (project) DO UPDATE SET log_id = excluded.log_id
+ON CONFLICT (project) DO UPDATE
+SET log_id = excluded.log_id, created_at_ms = excluded.created_at_ms
 WHERE projects.log_id = 0
 RETURNING project"""
 

@@ -220,7 +220,10 @@ async def _sealed(source: Reader, project: str) -> ChainHead:
 
 async def give_up(target: Database, last: Head, to: str) -> None:
     """Makes sure that the project never begins there by the move that ended its log here. Removes
-    it if it has begun and nothing happened since; else raises `UsedThere`."""
+    it if it has begun and nothing happened since; else raises `UsedThere`. If another project has
+    its name there, it can't begin, and nothing is done."""
+    if await _is_taken(target, last):
+        return
     copy_id = await logs.added(target, last.project, last.number)
     copies = [copy.log_id for copy in await log.logs(target, last.project, after=0, limit=1_000)]
     async with target.transaction() as tx:
@@ -228,9 +231,9 @@ async def give_up(target: Database, last: Head, to: str) -> None:
         head, state = await moving.locked(tx, log_id)
         if state == moving.GIVEN_UP:
             return
-        if state == moving.OPEN:
+        if head.size:
             [grown] = await tx.run(reads.unsealed(last.project))
-            if head.size != ARRIVED_EVENTS or grown:
+            if state != moving.OPEN or head.size != ARRIVED_EVENTS or grown:
                 raise UsedThere
             await rows.delete(tx, last.project, copies)
             await tx.run(projects.leave(last.project))
@@ -242,6 +245,14 @@ async def give_up(target: Database, last: Head, to: str) -> None:
         commit.draft.record(move_project.stream(last.project), ProjectMoveUndone(to), actor=SYSTEM)
         await commit.finish()
         await tx.run(moving.set_closed(log_id, moving.GIVEN_UP))
+
+
+async def _is_taken(target: Reader, last: Head) -> bool:
+    """Returns whether another project has the name there: one that does not continue this log."""
+    if await projects.newest_log(target, last.project) is None:
+        return False
+    copy_id = await log.by_number(target, last.project, last.number)
+    return not await target.read(Statement(_NEXT, (copy_id or 0, last.size)))
 
 
 async def others_there(source: Reader, target: Reader, project: str) -> list[KnownPerson]:

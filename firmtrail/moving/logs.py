@@ -1,5 +1,6 @@
 """Copies the logs of a project, with their checkpoints, and continues a copy that ended early."""
 
+from firmtrail.access import projects
 from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.database.database import Database, Reader, Unavailable
 from firmtrail.events.entry import decode
@@ -16,9 +17,18 @@ class OtherLog(Exception):
 
 
 async def added(target: Database, project: str, number: int) -> int:
-    """Returns the id of the copy with this number, which is added if there is none."""
+    """Returns the id of the copy with this number, which is added if there is none. The project's
+    name is reserved for as long as there are copies, so no other project gets it, whose logs they
+    would seem to be. Raises `OtherLog` if one has it already."""
     while (log_id := await log.by_number(target, project, number)) is None:
         async with target.transaction() as tx:
+            await tx.run(projects.reserve(project))
+            [there] = await tx.run(projects.one(project))
+            if there:
+                raise OtherLog(
+                    f"The other database has a project {project} already. It can't take this one: "
+                    "use another database."
+                )
             await tx.run(moving.add_copy(project, number))
     return log_id
 

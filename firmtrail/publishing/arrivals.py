@@ -22,7 +22,10 @@ STREAM = "arrival"
 
 SIGNED_HERE = f"""\
 (log_heads.closed = 0
-    OR EXISTS (SELECT 1 FROM projects WHERE projects.project = log_heads.project)
+    OR EXISTS (
+        SELECT 1
+        FROM projects
+        WHERE projects.project = log_heads.project AND projects.log_id > 0)
     AND NOT EXISTS (
         SELECT 1
         FROM log_heads AS later
@@ -32,7 +35,7 @@ SIGNED_HERE = f"""\
             AND arrival.stream >= '{STREAM}/'
             AND arrival.stream < '{STREAM}0'))"""
 """A condition on `log_heads`: this instance signs the log. It signs neither a log that was moved
-here, nor one that is still arriving, whose project is not here yet."""
+here, nor one that is still arriving, or whose arrival was undone: its project is not here."""
 
 _ARRIVALS = f"""\
 SELECT events.position, events.entry

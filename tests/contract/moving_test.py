@@ -1,103 +1,35 @@
 """Moves a database's project to another database of the same kind, by the steps of the command."""
 
-import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from firmtrail import config
-from firmtrail.access import attributes, people, projects
-from firmtrail.access.reads import Read, Reads
-from firmtrail.audit import logs as audited
-from firmtrail.audit.finding import Findings
-from firmtrail.audit.project import Trusted
-from firmtrail.cli import audit_database
-from firmtrail.cli.audit_database import AuditScope
+from firmtrail.access import people, projects
 from firmtrail.commands import move_project
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.commands.webhooks import WebhookTerms, add_webhook
 from firmtrail.database.database import Database, LogUnavailable
 from firmtrail.events.log import ProjectMoveStarted
 from firmtrail.eventstore import lineage, log, merkle, moving
 from firmtrail.moving import arrival, check, logs, rows
-from firmtrail.moving.arrival import Arriving, EndOfLog, GivenUp, Taken, UsedThere
+from firmtrail.moving.arrival import Arriving, GivenUp, Taken, UsedThere
 from firmtrail.publishing import arrivals, signing_key
-from firmtrail.publishing.checkpoint import key_line, verifier
+from firmtrail.publishing.checkpoint import key_line
 from firmtrail.publishing.minimum_sizes import LogName, MinimumSizes
 from firmtrail.publishing.published_file import CheckpointFile
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Refused
-from tests import databases
-from tests.databases import INSTANCE, read, sqlite_template, write
-from tests.filled import fill
+from tests.contract.moving import WANTED, Move, new_move, nothing, other_database, wrong
+from tests.databases import read, write
 from tests.fleet import report
 from tests.people import add_project, new_access
 from tests.postgres_server import PostgresServer
 
-WANTED = ProjectMoveStarted("eu", "https://eu.example")
 OWN_TABLES = {"projects", "log_heads", "access_heads"}
 """Tables with a column `project` that are copied in another way."""
-
-
-class Move:
-    """Two databases, and the end of the log that moves."""
-
-    def __init__(self, source: Database, target: Database, publisher: Publisher) -> None:
-        self.source, self.target, self.publisher = source, target, publisher
-        self.recorder = Recorder(source, publisher.minimum_sizes)
-        self.log_id = 0
-
-    async def stop(self) -> EndOfLog:
-        newest = await projects.newest_log(self.source, "acme")
-        assert newest is not None
-        self.log_id = newest[0]
-        stopped = await move_project.start(
-            self.source, self.recorder, self.log_id, wanted=WANTED, actor="system"
-        )
-        await self.publisher.following.round()
-        note = await self.publisher.served.covering(self.log_id, stopped.size)
-        key = await self.publisher.served.verifier(LogName("acme", stopped.number))
-        return EndOfLog(await log.head(self.source, self.log_id), note.note, key_line(key))
-
-    async def copy(self) -> dict[int, int]:
-        heads = await log.logs(self.source, "acme", after=0, limit=10)
-        return {
-            head.log_id: await logs.copy(self.source, self.target, head, _nothing) for head in heads
-        }
-
-    async def check(self) -> None:
-        findings = Findings()
-        originals = await audited.of_project(self.source, INSTANCE, "acme", findings)
-        assert findings.kept == []
-        public = self.publisher.signer.key.public_key()
-        trusted = Trusted(lambda each: each.key or verifier(each.name, public), {}, {})
-        await check.check(originals, self.target, trusted, lambda _title, _total: _nothing)
-
-    async def arrive(self) -> tuple[EndOfLog, Arriving]:
-        end, copies = await self.stop(), await self.copy()
-        await self.check()
-        log_id = await arrival.prepare(self.target, end.head, copies[end.head.log_id])
-        await arrival.fold_views(self.target, log_id, _nothing)
-        return end, Arriving(self.source, end, log_id, copies)
-
-
-def _nothing(_entries: int) -> None:
-    pass
-
-
-@contextlib.asynccontextmanager
-async def other_database(back_end: PostgresServer | None, folder: Path) -> AsyncIterator[str]:
-    if back_end is None:
-        path = folder / "other.db"
-        path.write_bytes(sqlite_template())
-        yield f"sqlite:///{path}"
-        return
-    with back_end.fresh_database(databases.postgres_template(back_end)) as url:
-        yield url
 
 
 @pytest.fixture
@@ -108,48 +40,8 @@ async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIte
 
 @pytest.fixture
 async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
-    """Fills a database with data of every kind; the other one belongs to the instance eu."""
-    await fill(db, tmp_path / "filled")
-    signer = Signer(INSTANCE, signing_key.read(tmp_path / "filled.key"))
-    store = CheckpointFile(tmp_path / "filled.checkpoints")
-    publisher = Publisher(db, MinimumSizes(), signer, store)
-    await publisher.check()
-    async with databases.opened(other_url) as target:
-        await write(target, "UPDATE instance SET name = 'eu'")
-        found = Move(db, target, publisher)
-        await _add_the_rest(found)
-        yield found
-        await found.recorder.close()
-
-
-async def _add_the_rest(move: Move) -> None:
-    """Adds what stands next to the logs."""
-    newest = await projects.newest_log(move.source, "acme")
-    assert newest is not None
-    terms = WebhookTerms(url="https://hooks.example.org/x", notices=("halted",))
-    await move.recorder.act(newest[0], add_webhook(terms, actor="system"))
-    pairs = {"place": "Bern", "owner": "Ann"}
-    await attributes.change(move.source, ("acme", "d1"), "replace", pairs, now_ms=7)
-    reads = Reads(move.source)
-    for n in range(3):
-        await reads.add(Read("acme", n, f"r{n}", "user/u", "/devices/d1", "{}", "192.0.2.1"))
-    await write(move.source, "INSERT INTO device_seen VALUES ('acme', 'd1', 9)")
-    await write(
-        move.source,
-        "INSERT INTO idempotency_keys (actor_id, key, fingerprint, status, answer, log_id, "
-        "position, stop, expires_at_ms) "
-        "VALUES ('u', 'k', 'f', 201, '{}', $1, 0, 1, 9000000000000)",
-        newest[0],
-    )
-
-
-async def wrong(url: str, *, verify: bool) -> list[tuple[str, str]]:
-    findings, wanted = Findings(), AuditScope(config.database(url), "acme", None)
-    if verify:
-        await audit_database.verify(wanted, None, None, findings)
-    else:
-        await audit_database.replay(wanted, findings)
-    return [(each.where, each.what) for each in findings.kept]
+    async with new_move(db, other_url, tmp_path) as move:
+        yield move
 
 
 async def all_rows(db: Database, table: rows.ProjectTable) -> list[list[Any]]:
@@ -163,6 +55,9 @@ async def test_everything_of_a_project_is_there_afterwards(
     end, arriving = await move.arrive()
     await arrival.activate(move.target, arriving)
     await arrival.activate(move.target, arriving)  # once more: nothing is left to do
+    began, there = [await projects.newest_log(db, "acme") for db in (move.source, move.target)]
+    assert began is not None
+    assert there == (arriving.log_id, began[1])
     copies = arriving.copies
     for old_id, new_id in copies.items():
         old, new = await log.head(move.source, old_id), await log.head(move.target, new_id)
@@ -207,7 +102,7 @@ async def test_a_person_with_another_id_there_keeps_role_and_tokens(
     assert await wrong(other_url, verify=False) == []
 
 
-async def test_a_closed_log_takes_nothing_until_the_move_is_undone(move: Move) -> None:
+async def test_a_closed_log_takesnothing_until_the_move_is_undone(move: Move) -> None:
     end = await move.stop()
     again = await move.stop()
     assert (again.note, again.key, again.head.size) == (end.note, end.key, end.head.size)
@@ -330,7 +225,7 @@ async def test_a_moved_log_is_signed_by_nobody_there(move: Move, tmp_path: Path)
     await there.check()
     await there.following.round()  # the logs have arrived, and the project has not
     log_id = await arrival.prepare(move.target, end.head, copies[end.head.log_id])
-    await arrival.fold_views(move.target, log_id, _nothing)
+    await arrival.fold_views(move.target, log_id, nothing)
     await there.following.round()
     [[signed]] = await read(move.target, text)
     assert signed == 0

@@ -1,6 +1,7 @@
-"""The name of a project whose move to here was undone has no project, and is not given again."""
+"""A move that is undone leaves no half of a project, and its copies are signed by nobody."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -8,11 +9,24 @@ from firmtrail.access import projects
 from firmtrail.access.certified import CertifiedDevices
 from firmtrail.access.lookup import Access
 from firmtrail.commands import access as commands
+from firmtrail.commands import move_project
 from firmtrail.database.database import Database
+from firmtrail.events.log import ProjectMoveStarted
+from firmtrail.eventstore import log, moving
+from firmtrail.moving import arrival, logs
+from firmtrail.moving.arrival import UsedThere
+from firmtrail.publishing import signing_key
+from firmtrail.publishing.minimum_sizes import MinimumSizes
+from firmtrail.publishing.published_file import CheckpointFile
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.certificate import CertificateName
 from firmtrail.rules.device import Refused
+from tests.contract.moving import Move, new_move, other_database, wrong
+from tests.databases import read
 from tests.people import add_member, add_project, begin_session, new_access
+from tests.postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -20,6 +34,18 @@ async def access(db: Database) -> AsyncIterator[Access]:
     access = new_access(db)
     yield access
     access.hasher.close()
+
+
+@pytest.fixture
+async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIterator[str]:
+    async with other_database(back_end, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
+    async with new_move(db, other_url, tmp_path) as move:
+        yield move
 
 
 @pytest.fixture
@@ -52,3 +78,93 @@ async def test_the_name_is_not_there_and_is_not_given_again(db: Database, user: 
     with pytest.raises(Refused, match="kept for a project of another instance") as refused:
         await commands.add_project(db, "acme", actor="system", creator=None)
     assert refused.value.code == "project_exists"
+
+
+async def _signed(target: Database, folder: Path) -> list[str]:
+    """Lets the other instance publish what it signs; returns the first lines of its notes."""
+    key = folder / "eu.key"
+    if not key.exists():
+        signing_key.create(key)
+    signer = Signer("eu", signing_key.read(key))
+    there = Publisher(target, MinimumSizes(), signer, CheckpointFile(folder / "eu.checkpoints"))
+    await there.check()
+    await there.following.round()
+    assert there.following.problem is None
+    notes = await read(target, "SELECT note FROM checkpoints WHERE note LIKE 'eu/%' ORDER BY 1")
+    return [note.partition("\n")[0] for [note] in notes]
+
+
+async def _copy_a_part(move: Move) -> None:
+    def stop(entries: int) -> None:
+        if entries == 100:
+            raise InterruptedError
+
+    [first, *_] = await log.logs(move.source, "acme", after=0, limit=10)
+    with pytest.raises(InterruptedError):
+        await logs.copy(move.source, move.target, first, stop)
+
+
+async def _add(target: Database) -> None:
+    await commands.add_project(target, "acme", actor="system", creator=None)
+
+
+@pytest.mark.parametrize("is_added_first", [True, False])
+async def test_nobody_signs_copies_of_a_move_that_was_undone(
+    move: Move, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_added_first: bool
+) -> None:
+    monkeypatch.setattr(moving, "PAGE_ENTRIES", 100)
+    end = await move.stop()
+    await _copy_a_part(move)
+    if is_added_first:
+        with pytest.raises(Refused, match="kept for a project of another instance"):
+            await _add(move.target)
+    assert await _signed(move.target, tmp_path) == []
+    await arrival.give_up(move.target, end.head, "eu")
+    with pytest.raises(Refused, match="kept for a project of another instance"):
+        await _add(move.target)
+    assert await _signed(move.target, tmp_path) == []
+
+
+async def test_nobody_signs_whole_copies_of_a_move_that_was_undone(
+    move: Move, other_url: str, tmp_path: Path
+) -> None:
+    end, arriving = await move.arrive()
+    await arrival.give_up(move.target, end.head, "eu")
+    assert await _signed(move.target, tmp_path) == []
+    await move_project.undo(move.source, move.log_id, move.recorder.minimum_sizes, "system")
+    _, arriving = await move.arrive()  # the name is kept for this project
+    await arrival.activate(move.target, arriving)
+    assert await _signed(move.target, tmp_path) == ["eu/acme/4"]
+    for verify in (True, False):
+        assert await wrong(other_url, verify=verify) == []
+
+
+async def test_a_project_that_was_added_before_the_copies_is_left_alone(
+    move: Move, other_url: str, tmp_path: Path
+) -> None:
+    end = await move.stop()
+    await _add(move.target)
+    with pytest.raises(logs.OtherLog, match="use another database"):
+        await move.copy()
+    with pytest.raises(logs.OtherLog, match="use another database"):
+        await logs.added(move.target, "acme", 9)
+    await arrival.give_up(move.target, end.head, "eu")
+    heads = await log.logs(move.target, "acme", after=0, limit=10)
+    assert [(head.number, head.closed) for head in heads] == [(1, False)]
+    assert await _signed(move.target, tmp_path) == ["eu/acme/1"]
+    assert await wrong(other_url, verify=True) == []
+
+
+async def test_a_move_is_not_undone_when_the_project_has_moved_further(move: Move) -> None:
+    end, arriving = await move.arrive()
+    await arrival.activate(move.target, arriving)
+    recorder = Recorder(move.target)
+    wanted = ProjectMoveStarted("us", "https://us.example")
+    await move_project.start(move.target, recorder, arriving.log_id, wanted=wanted, actor="system")
+    await recorder.close()
+    with pytest.raises(UsedThere):
+        await arrival.give_up(move.target, end.head, "eu")
+    await move_project.finish(move.target, arriving.log_id)
+    with pytest.raises(UsedThere):
+        await arrival.give_up(move.target, end.head, "eu")
+    assert await moving.closed_state(move.target, arriving.log_id) == moving.MOVED
