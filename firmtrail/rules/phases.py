@@ -93,10 +93,11 @@ def _note(times: dict[int, PhaseTimes], state: RolloutState, at: PlanTime) -> No
 
 
 def windows_of(control: Control, state: RolloutState) -> Windows:
-    """Returns the windows for the devices of a rollout: its own, or those of the settings."""
-    if state.window_times is not None:
-        return (state.window_times,)
-    return settings.windows_of(control.settings, state.model, state.cohort)
+    """Returns the windows that may count for the devices of a rollout. It is empty if some of them
+    may be offered something at any time."""
+    own, model, cohort = state.window_times, state.model, state.cohort
+    _, times, of_cohorts = settings.window_of(control.settings, own, model, cohort)
+    return () if times is None else (times, *of_cohorts.values())
 
 
 def expected(state: RolloutState, now: PlanTime, later_ms: int, windows: Windows) -> RolloutPast:

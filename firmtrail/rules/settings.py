@@ -1,6 +1,7 @@
 """Declares a project's settings with their initial values, and folds their changes. Pure."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -8,7 +9,6 @@ from msgspec.structs import asdict, replace
 
 from firmtrail.events.fleet import Enrolment, SettingsChanged
 from firmtrail.events.steering import AutoRollout, Window
-from firmtrail.rules.device import DeviceState
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -42,19 +42,25 @@ def evolve(settings: Settings, event: SettingsChanged) -> Settings:
     return replace(settings, **{name: value for name, value in members if value is not UNSET})
 
 
-def windows_of(settings: Settings, model: str, cohort: str | None) -> tuple[Window, ...]:
-    """Returns the windows that may count for devices of a model, and of one cohort or of any, in
-    rollouts that name none. It is empty if some of these devices may be offered something at any
-    time."""
-    of_cohort = settings.cohort_windows.get(cohort or "")
-    found = of_cohort or settings.model_windows.get(model) or settings.window
-    if found is None:
-        return ()
-    return (found, *(settings.cohort_windows.values() if cohort is None else ()))
+class RolloutWindow(NamedTuple):
+    """Holds the window that counts for devices of a rollout, and in words whose it is."""
+
+    title: str
+    times: Window | None
+    cohorts: Mapping[str, Window] = {}
+    """The windows of the cohorts whose devices go by these instead."""
 
 
-def window_of(settings: Settings, device: DeviceState) -> Window | None:
-    """Returns the window for rollouts that name none: the cohort's, else the model's, else the
-    project's."""
-    of_cohort = settings.cohort_windows.get(device.cohort or "")
-    return of_cohort or settings.model_windows.get(device.model or "") or settings.window
+def window_of(
+    settings: Settings, own: Window | None, model: str | None, cohort: str | None
+) -> RolloutWindow:
+    """Returns the window that counts for devices of a model, and of one cohort or of any: the
+    rollout's own, else the cohort's, else the model's, else the project's."""
+    if own is not None:
+        return RolloutWindow("Its window", own)
+    if of_cohort := settings.cohort_windows.get(cohort or ""):
+        return RolloutWindow(f"The window of the cohort {cohort}", of_cohort)
+    others = {} if cohort else settings.cohort_windows
+    if of_model := settings.model_windows.get(model or ""):
+        return RolloutWindow(f"The window of the model {model}", of_model, others)
+    return RolloutWindow("The window of the project", settings.window, others)

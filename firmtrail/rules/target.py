@@ -245,7 +245,8 @@ def _verdict_of(situation: Situation, found: RolloutState) -> _Verdict:
 def _outside_window(situation: Situation, found: RolloutState) -> _Verdict | None:
     """Returns the verdict that the device waits for the window to open. Returns None if it is open,
     and if an offer was made inside it, which stays valid."""
-    times = found.window_times or settings.window_of(situation.control.settings, situation.device)
+    device, own = situation.device, found.window_times
+    _, times, _ = settings.window_of(situation.control.settings, own, device.model, device.cohort)
     if times is None or found.version is None:
         return None
     zone = window.zone_of(times, situation.timezone)

@@ -1,36 +1,21 @@
 """Says in sentences what a rollout waits for: its start, approvals, a window or its phase."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from firmtrail.events.steering import Window
 from firmtrail.events.times import time_text
-from firmtrail.rules import phases, window
+from firmtrail.rules import phases, settings, window
 from firmtrail.rules.control import Control
 from firmtrail.rules.phases import PhaseProgress, PhaseTimes
 from firmtrail.rules.rollout import PlanTime, RolloutState
-
-
-class RolloutWindow(NamedTuple):
-    """Holds the window that counts for the devices of a rollout, and in words whose it is."""
-
-    title: str
-    times: Window | None
-    cohorts: tuple[str, ...] = ()
-    """The cohorts whose devices go by windows of their own instead."""
+from firmtrail.rules.settings import RolloutWindow
 
 
 def window_of(now: Control, found: RolloutState) -> RolloutWindow:
     """Returns the window of a rollout, or the one that it inherits. Rollbacks have none."""
-    if found.is_rollback or found.window_times is not None:
-        return RolloutWindow("Its window", found.window_times)
-    settings = now.settings
-    if of_cohort := settings.cohort_windows.get(found.cohort or ""):
-        return RolloutWindow(f"The window of the cohort {found.cohort}", of_cohort)
-    others = () if found.cohort else tuple(sorted(settings.cohort_windows))
-    if of_model := settings.model_windows.get(found.model):
-        return RolloutWindow(f"The window of the model {found.model}", of_model, others)
-    return RolloutWindow("The window of the project", settings.window, others)
+    if found.is_rollback:
+        return RolloutWindow("Its window", None)
+    return settings.window_of(now.settings, found.window_times, found.model, found.cohort)
 
 
 def waits(
@@ -68,7 +53,7 @@ def _window(counting: RolloutWindow, now_ms: int) -> Iterator[str]:
     if times is not None:
         yield f"{title} {_opens(times, now_ms)}."
     if cohorts:
-        yield f"These cohorts have windows of their own: {', '.join(cohorts)}."
+        yield f"These cohorts have windows of their own: {', '.join(sorted(cohorts))}."
 
 
 def _opens(times: Window, now_ms: int) -> str:
@@ -99,6 +84,6 @@ def _end_of(current: PhaseProgress, *, is_last: bool) -> str:
     outcomes = f"{phase.min_reports} outcomes with {phase.installed_percent} % installs"
     waits_for = f", waits for {outcomes}" if is_open else ""
     if current.earliest_end_ms is None:
-        return f"{waits_for}, and its time stands still"
+        return f"{waits_for}, and its time does not count while it is paused or halted"
     earliest = " at the earliest" if is_open else ""
     return f"{waits_for}, and ends at {time_text(current.earliest_end_ms)}{earliest}"

@@ -109,7 +109,11 @@ BEGAN = "began at 1970-01-01T00:16:40.003Z"
     [
         (PlanPhase(1000), [], f"{BEGAN}, and ends when a person advances the rollout."),
         (PlanPhase(1000, 60), [], f"{BEGAN}, and ends at 1970-01-01T00:17:40.003Z."),
-        (PlanPhase(1000, 60), [RolloutPaused()], f"{BEGAN}, and its time stands still."),
+        (
+            PlanPhase(1000, 60),
+            [RolloutPaused()],
+            f"{BEGAN}, and its time does not count while it is paused or halted.",
+        ),
         (
             PlanPhase(1000, 60, 95, 50),
             [],

@@ -33,7 +33,8 @@ from firmtrail.rules import phases
 from firmtrail.rules.control import Control
 from firmtrail.rules.progress import ProgressState
 from firmtrail.rules.rollout import PlanTime, RolloutState, stream
-from firmtrail.rules.waits import RolloutWindow, window_of
+from firmtrail.rules.settings import RolloutWindow
+from firmtrail.rules.waits import window_of
 
 ROLLOUTS = f"{PROJECT}/rollouts"
 ROLLOUT = f"{ROLLOUTS}/{{id}}"
