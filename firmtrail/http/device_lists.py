@@ -1,5 +1,8 @@
 """Selects the devices of a list of the API or the console, now and as of a moment of the past."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import msgspec
 
 from firmtrail.http.call import AnyCall
@@ -8,6 +11,7 @@ from firmtrail.http.errors import invalid_parameter
 from firmtrail.http.scalars import AttributePair, DevicePrefix, Name, Seconds, VersionText
 from firmtrail.projections import device_pages, fleet_versions, outdated
 from firmtrail.projections.device_current import CurrentDevice, Filter
+from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import Outdated
 from firmtrail.rules import attributes
 from firmtrail.rules.release import CurrentReleases
@@ -79,7 +83,7 @@ async def page_now(
 async def count_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int:
     """Returns how many devices the filters match. If these are about models and versions alone, a
     view has the counts; else the devices are counted."""
-    if not set_names(filters) - _OF_CELLS:
+    if is_of_cells(filters):
         return await _count_of_cells(call, now, filters)
     which = await filter_now(call, now, filters)
     return await device_pages.count(now.reader, (call.log_id, call.project), which)
@@ -90,21 +94,27 @@ async def count_some(
 ) -> tuple[int, bool]:
     """Returns how many of the devices that a bounded look finds match, and whether these are
     all."""
-    if not set_names(filters) - _OF_CELLS:
+    if is_of_cells(filters):
         return await _count_of_cells(call, now, filters), True
     which = await filter_now(call, now, filters)
     return await device_pages.count_some(now.reader, (call.log_id, call.project), which)
 
 
-def set_names(filters: DeviceFilters) -> set[str]:
-    """Returns the names of the filters that are set."""
-    names = DeviceFilters.__struct_fields__
-    return {name for name in names if getattr(filters, name) not in {None, ()}}
+def set_filters(filters: DeviceFilters) -> dict[str, Any]:
+    """Returns the values of the filters that are set, by name."""
+    values = {name: getattr(filters, name) for name in DeviceFilters.__struct_fields__}
+    return {name: value for name, value in values.items() if value not in {None, ()}}
 
 
-async def _count_of_cells(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int:
-    current = now.control.current
-    _, counts = await fleet_versions.counts(now.reader, call.log_id)
+def is_of_cells(filters: DeviceFilters) -> bool:
+    """Returns whether the counts of each model and version say how many devices match."""
+    return set_filters(filters).keys() <= _OF_CELLS
+
+
+def count_of_cells(
+    counts: Iterable[VersionCount], filters: DeviceFilters, current: CurrentReleases
+) -> int:
+    """Returns how many devices match, for filters that `is_of_cells` returns True for."""
     return sum(
         each.devices
         for each in counts
@@ -112,6 +122,11 @@ async def _count_of_cells(call: AnyCall, now: ConsistentRead, filters: DeviceFil
         and filters.version in {None, each.version}
         and (filters.outdated is None or Outdated(filters.outdated, current).finds(each))
     )
+
+
+async def _count_of_cells(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int:
+    _, counts = await fleet_versions.counts(now.reader, call.log_id)
+    return count_of_cells(counts, filters, now.control.current)
 
 
 def _filter(call: AnyCall, filters: DeviceFilters) -> Filter:

@@ -53,11 +53,9 @@ class Listed(NamedTuple):
 
 def set_filters(filters: DeviceFilters) -> dict[str, Any]:
     """Returns the filters that are set, as an address has them."""
-    values = {name: getattr(filters, name) for name in DeviceFilters.__struct_fields__}
     return {
         name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in values.items()
-        if value is not None and value != ()
+        for name, value in device_lists.set_filters(filters).items()
     }
 
 
@@ -65,7 +63,9 @@ async def get_devices(call: Call[DevicesPageQuery, None]) -> web.Response:
     """Show the devices that the filters match, by id."""
     query = call.query
     listed, last = await (_now(call) if query.as_of is None else _then(call))
-    given = set_filters(query)
+    total = None
+    if device_lists.is_of_cells(query):
+        total = device_lists.count_of_cells(listed.counts, query, listed.current)
     return render.page(
         call,
         "devices.html",
@@ -74,10 +74,10 @@ async def get_devices(call: Call[DevicesPageQuery, None]) -> web.Response:
         listed=listed,
         last=last,
         query=query,
-        filters=given,
+        filters=set_filters(query),
         spans=SPANS,
         failing=FAILING,
-        total=_cheap_total(listed.counts, given),
+        total=total,
         count=await _count(call) if query.part == "count" else None,
         models=sorted({each.model for each in listed.counts if each.model})[:NAMES_MAX],
         versions=sorted({each.version for each in listed.counts if each.version})[:NAMES_MAX],
@@ -123,19 +123,6 @@ async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]
     found = [CurrentDevice(state, None) for state in listed.devices]
     more = listed.last is not None
     return Listed(found, more, current, {}, Moment(stop, stop, at_ms), counts), listed.last
-
-
-def _cheap_total(counts: Sequence[VersionCount], given: Mapping[str, Any]) -> int | None:
-    """Returns how many devices match, if the counts of versions say it; None if only the devices
-    do."""
-    if given.keys() - {"model", "version"}:
-        return None
-    return sum(
-        each.devices
-        for each in counts
-        if given.get("model", each.model) == each.model
-        and given.get("version", each.version) == each.version
-    )
 
 
 async def _count(call: Call[DevicesPageQuery, None]) -> tuple[int, bool] | None:
