@@ -2,8 +2,8 @@
 
 A project that is being moved takes no changes: they are answered with 503, and nothing of them is
 stored. Reads continue. Once the project has moved, its requests are answered with 308 and the same
-path at the new address, after the caller is known: so a stranger learns nothing. The routes of its
-logs stay, for auditors that keep the old address.
+path at the new address, after the caller is known: so a stranger learns nothing. Reads of its logs
+stay, for auditors that keep the old address.
 
 Every server looks every `LOOK_EVERY_S`. Until it has seen that a move began, an append fails all
 the same, because the log is closed.
@@ -65,7 +65,7 @@ class Moves:
         leaving = self._leaving.get(caller.project or "")
         if leaving is None or caller.kind == "system":
             return
-        if leaving.is_over and not path.startswith(_LOGS):
+        if leaving.is_over and not (is_safe and path.startswith(_LOGS)):
             raise ProjectMoved(f"{leaving.address}{request.raw_path}")
         if not is_safe:
             raise ServiceUnavailable(

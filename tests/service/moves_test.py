@@ -59,6 +59,7 @@ async def test_a_moved_project_is_answered_with_its_address(moving: Site) -> Non
         ("GET", f"{D}/update", "device"),
         ("GET", f"{P}/events", "admin"),
         ("PATCH", P, "admin"),
+        ("DELETE", f"{P}/logs/1/events/0/text", "admin"),
         ("GET", "/console/acme/devices?q=a%20b", "admin"),
     ):
         answer = await moving.call(method, path, caller=caller, json=None)
