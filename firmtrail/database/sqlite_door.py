@@ -30,6 +30,9 @@ START_EVERY_S = 1.0
 ANSWER_WAIT_S = 10.0
 """How long a worker waits for the process that writes, which may have to be started first."""
 LAST_WAIT_S = 1.0
+END_WAIT_S = 30.0
+"""How long the maker waits for the end of the process that writes. If that still checkpoints, it
+keeps the file locked until it has ended, so nothing is lost."""
 
 _log = structlog.get_logger("firmtrail")
 _repeats = Repeats()
@@ -157,13 +160,17 @@ class SharedProcess:
         """Returns immediately: the process serves others, and its maker looks after it."""
 
     def close(self) -> None:
-        """Lets the process end, and waits for that; call it when all others have ended. In a
-        process that was forked, it does nothing."""
+        """Lets the process end, and waits for that, at most `END_WAIT_S`; call it when all others
+        have ended. In a process that was forked, it does nothing."""
         if os.getpid() != self._maker:
             return
         self._door.close()
         if self._process is not None:
-            self._process.wait()
+            try:
+                self._process.wait(END_WAIT_S)
+            except subprocess.TimeoutExpired:
+                pid, seconds = self._process.pid, END_WAIT_S
+                _log.error("the process that writes does not end", pid=pid, seconds=seconds)
         self._lock.close()
 
 

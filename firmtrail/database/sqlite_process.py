@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from firmtrail.database import collector, sqlite_connection
+from firmtrail.database import collector, messages, sqlite_connection
 from firmtrail.database.sqlite_channels import Channel, Channels
 
 SENT_TO_GROUP = (
@@ -75,12 +75,24 @@ def _run(connection: sqlite3.Connection, channel: Channel) -> None:
 
 
 def run_safely(function: Callable[..., Any], *args: object) -> tuple[Exception | None, Any]:
-    """Returns the error that it raised, and its result. The error carries its frames as a note."""
+    """Returns the error that it raised, and its result. The error carries its frames as a note, and
+    can cross to another process: in place of one that can't, a `RuntimeError` has its text."""
     try:
         return None, function(*args)
     except Exception as error:  # noqa: BLE001 (the sender receives it)
         error.add_note("".join(traceback.format_tb(error.__traceback__)))
-        return error, None
+        return _crossing(error), None
+
+
+def _crossing(error: Exception) -> Exception:
+    try:
+        messages.decode(messages.encode(error)[1])
+    except Exception:  # noqa: BLE001 (whatever the class of the error raises for pickle)
+        text = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in error.__notes__:
+            text.add_note(note)
+        return text
+    return error
 
 
 if __name__ == "__main__":

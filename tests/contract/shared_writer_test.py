@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from firmtrail.database import (
     messages,
@@ -192,6 +193,25 @@ async def test_a_file_that_is_no_database_is_refused_to_each(tmp_path: Path) -> 
             await again
     finally:
         process.close()
+
+
+async def test_a_process_that_does_not_end_is_reported_and_not_waited_for(
+    process: SharedProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.keep_running()
+    running = process._process
+    assert running is not None
+    monkeypatch.setattr(sqlite_door, "END_WAIT_S", 0.1)
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        with capture_logs() as lines:
+            process.close()
+        assert [(line["event"], line["pid"]) for line in lines] == [
+            ("the process that writes does not end", running.pid)
+        ]
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    assert running.wait(WAITS_S) == 0
 
 
 class Caller:
