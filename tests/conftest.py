@@ -84,13 +84,15 @@ def postgres_template(postgres: PostgresServer) -> str:
 
 @pytest.fixture
 def fill() -> Fill:
-    """What fills the fresh databases of a test. It runs once for many tests, which get copies."""
+    """Returns the function that fills the fresh databases of a test. It runs once for many tests,
+    which get copies."""
     return databases.with_nothing
 
 
 @pytest.fixture
 def made(request: pytest.FixtureRequest) -> Any:
-    """What `fill` returned for the database of this test, which has to be made before."""
+    """Returns the value that `fill` returned for the database of this test, which has to be made
+    before."""
     return request.node.stash[MADE]
 
 

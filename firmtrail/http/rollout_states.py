@@ -19,7 +19,8 @@ from firmtrail.rules.rollout import RolloutState
 
 BATCHES_MAX = 3
 """Limits the batches of up to 500 devices that are read to fill one page of devices in a state. If
-few are in it, a page may hold fewer than `limit`, or none, and still name a next page."""
+few are in it, a page may hold fewer than `limit`, or none, and still name a next page. A page of
+devices in any state reads only as many batches as `limit` devices need."""
 
 WITH_OFFER: tuple[ProgressState, ...] = ("installed", "exhausted", "failed", "offered")
 """The states of devices to which the rollout has made an offer: an index finds them."""

@@ -120,8 +120,8 @@ class DevicesQuery(DeviceFilters, frozen=True, kw_only=True):
 async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
     """List the devices that the filters match, by id.
 
-    A page looks at 20 000 devices at most, of the past at 2 000. If few of them match, it may have
-    fewer than `limit`, or none, and still name a next page.
+    A page looks at a limited number of devices. If few of them match, it may have fewer than
+    `limit`, or none, and still name a next page.
     """
     query = call.query
     if query.as_of is None and query.at is None:
