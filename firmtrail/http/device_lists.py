@@ -115,13 +115,9 @@ def count_of_cells(
     counts: Iterable[VersionCount], filters: DeviceFilters, current: CurrentReleases
 ) -> int:
     """Returns how many devices match, for filters that `is_of_cells` returns True for."""
-    return sum(
-        each.devices
-        for each in counts
-        if filters.model in {None, each.model}
-        and filters.version in {None, each.version}
-        and (filters.outdated is None or Outdated(filters.outdated, current).finds(each))
-    )
+    if filters.outdated is not None:
+        counts = filter(Outdated(filters.outdated, current).finds, counts)
+    return fleet_versions.total(counts, filters.model, filters.version)
 
 
 async def _count_of_cells(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int:

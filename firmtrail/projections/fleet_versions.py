@@ -255,6 +255,17 @@ async def counts(
     ]
 
 
+def total(
+    counts: Iterable[VersionCount], model: str | None = None, version: str | None = None
+) -> int:
+    """Returns how many devices are of this model and run this version; None stands for any."""
+    return sum(
+        each.devices
+        for each in counts
+        if model in {None, each.model} and version in {None, each.version}
+    )
+
+
 async def everywhere(db: Database) -> dict[int, list[VersionCount]]:
     """Returns the counts of all projects' newest logs, by log."""
     found: dict[int, list[VersionCount]] = {}

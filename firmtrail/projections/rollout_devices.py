@@ -189,8 +189,7 @@ async def _running(db: Reader, head: tuple[int, str], which: Filter) -> int:
     if which.cohort is not None or which.tag is not None:
         return await device_pages.count(db, head, which)
     _, counts = await fleet_versions.counts(db, head[0])
-    cell = (which.model, which.version)
-    return sum(each.devices for each in counts if (each.model, each.version) == cell)
+    return fleet_versions.total(counts, which.model, which.version)
 
 
 async def _without_previous(
