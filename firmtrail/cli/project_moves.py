@@ -6,7 +6,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -58,6 +58,10 @@ class Sides(NamedTuple):
     """The name of the other instance."""
 
 
+type MoveWork = Callable[[Sides], Awaitable[None]]
+"""Does one form of the command with both databases open."""
+
+
 @click.command("move")
 @click.argument("name")
 @click.option(
@@ -98,6 +102,9 @@ def move(
     """
     if target.has_password:
         credentials.warn_of_argument(ctx, "to", "the variable FIRMTRAIL_PROJECT_MOVE_TO")
+    for option, is_given in (("--dry-run", dry_run), ("--redirect-to", redirect_to is not None)):
+        if undo and is_given:
+            raise click.UsageError(f"--undo excludes {option}: give one of them.")
     if dry_run:
         work = _with_sides(ctx.obj, target, name, _look)
     elif undo:
@@ -111,7 +118,7 @@ def move(
 
 
 async def _with_sides(
-    database: config.DatabaseUrl, target: config.DatabaseUrl, project: str, work: Any
+    database: config.DatabaseUrl, target: config.DatabaseUrl, project: str, work: MoveWork
 ) -> None:
     """Opens both databases, and turns the errors of a move into messages."""
     if missing := back_end(target).missing_file():
