@@ -243,7 +243,7 @@ def rollback(service: remote.Service, /, *, project: str, json: bool, **options:
 
 _COUNTS = {
     "named": "devices that run it",
-    "pinned": "of these pinned to it",
+    "pinned": "of these pinned to another version",
     "silent": f"of these silent for {SILENT_DAYS} days",
     "no_previous": "of these without a previous version",
     "looked_at": "devices looked at for these counts",

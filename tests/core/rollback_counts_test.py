@@ -16,3 +16,8 @@ def test_counts_of_a_rollback_are_shown_only_if_devices_were_looked_at(
 ) -> None:
     counts = counts_of_rollback({**NAMED, **looked_at})
     assert [*counts.values()] == [30, shown, shown, shown, *looked_at.values()]
+
+
+def test_a_pin_that_is_counted_is_one_on_another_version() -> None:
+    counts = counts_of_rollback({**NAMED, "pinned": 3})
+    assert counts["of these pinned to another version"] == 3

@@ -164,6 +164,18 @@ async def test_a_device_of_the_past_shows_what_was_known_then(fleet: Site) -> No
     assert "data-every" not in html and 'method="post"' not in html
 
 
+async def test_a_device_without_a_target_does_not_run_its_version_by_a_rollout(
+    fleet: Site,
+) -> None:
+    rollout = await roll_out(fleet)
+    await post(fleet, "releases/m/1.1.0/withdraw", {"reason": "bad"})
+    html = await read_page(fleet, "/devices/d1")
+    shown = text_of(html)
+    assert f"withdrawn It runs 1.0.0 . The rollout that covers it is {rollout[:10]}" in shown
+    assert "by r_" not in shown
+    assert f'href="{CONSOLE}/rollouts/{rollout}"' in html
+
+
 async def test_a_device_of_the_past_knows_nothing_of_what_happened_to_releases_since(
     fleet: Site,
 ) -> None:

@@ -67,6 +67,7 @@ class NamedDevices(msgspec.Struct, frozen=True):
 
     named: int
     pinned: int
+    """Pinned to another version, which they get when they leave the bad one."""
     silent: int
     no_previous: int
     looked_at: int | UnsetType = UNSET
