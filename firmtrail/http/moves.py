@@ -66,7 +66,7 @@ class Moves:
         if leaving is None or caller.kind == "system":
             return
         if leaving.is_over and not (is_safe and path.startswith(_LOGS)):
-            raise ProjectMoved(f"{leaving.address}{request.raw_path}")
+            raise ProjectMoved(f"{leaving.address}{request.rel_url.raw_path_qs}")
         if not is_safe:
             raise ServiceUnavailable(
                 "The project is being moved to another address. Try again.",

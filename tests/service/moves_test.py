@@ -1,5 +1,7 @@
 """A project that moves takes no changes, and is then answered with its new address."""
 
+import asyncio
+
 import pytest
 
 from firmtrail.commands import move_project
@@ -85,3 +87,26 @@ async def test_a_project_whose_move_is_undone_continues(moving: Site) -> None:
     await services.moves.look()
     assert (await moving.report(REPORT)).json["duplicate"] is True
     assert (await moving.report(REPORT | {"report_id": "b"})).status == 201
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"http://evil.example{P}/devices?a=%20b",
+        f"http://@evil.example{P}/devices?a=%20b",
+        f"{P}/devices?a=%20b#@evil.example",
+    ],
+)
+async def test_a_request_does_not_choose_the_host_of_its_new_address(
+    moving: Site, target: str
+) -> None:
+    await move_project.finish(moving.services.db, moving.log_id)
+    await moving.services.moves.look()
+    credential = moving.credentials["admin"]
+    lines = (f"GET {target} HTTP/1.1", "Host: evil.example", f"Authorization: Bearer {credential}")
+    reader, writer = await asyncio.open_connection(moving.client.host, moving.client.port)
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+    writer.close()
+    assert answer.startswith("HTTP/1.1 308")
+    assert f"\r\nLocation: {ADDRESS}{P}/devices?a=%20b\r\n" in answer
