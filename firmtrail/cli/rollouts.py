@@ -227,12 +227,18 @@ _command("approve", "Approve a rollout that waits for it; its starter can't.")
 @remote.service_options
 @output.json_option
 def rollback(service: remote.Service, /, *, project: str, json: bool, **options: Any) -> None:
-    """Withdraw BAD, send the devices that run it back, and print the rollback's id."""
+    """Withdraw BAD, send the devices that run it back, and print the rollback's id.
+
+    Warnings, such as that no device runs BAD, come on the standard error output.
+    """
     if not options["reason"] and not options["dry_run"]:
         raise click.UsageError(
             "A rollback needs --reason TEXT. Only --dry-run, which counts the devices, needs none."
         )
-    answer = service.ask("POST", remote.path(project, "rollbacks"), local.without_none(options))
+    path, body = remote.path(project, "rollbacks"), local.without_none(options)
+    tried, answer = service.run(partial(_tried_and_started, path=path, body=body))
+    for warning in tried.get("warnings", []):
+        output.note(warning)
     if json:
         output.show_json(answer)
     elif answer["rollout"] is not None:

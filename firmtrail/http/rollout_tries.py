@@ -17,6 +17,7 @@ from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.projections import rollout_devices
 from firmtrail.rules import control, phases, rollout, window
 from firmtrail.rules.control import Control
+from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import PlanTime
 from firmtrail.rules.waits import window_of
 
@@ -80,6 +81,32 @@ def _delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int
         opening = window.next_opening(times, times.timezone, begin_ms)
         until = "" if opening is None else f" before {time_text(opening)}"
         yield f"{title} is closed when it starts: nothing is offered{until}."
+
+
+def recall_cautions(now: Control, found: rollout.RolloutState, running: int) -> list[str]:
+    """Returns in sentences what may be wrong with a rollback whose bad version runs on so many
+    devices: that there are none, and that an earlier rollback is for all of its devices."""
+    return [*_unused(now, found, running), *_repeated(now, found)]
+
+
+def _unused(now: Control, found: rollout.RolloutState, running: int) -> Iterator[str]:
+    assert found.bad_version is not None, "a rollback has a bad version"
+    if running:
+        return
+    group = f" in cohort {found.cohort}" if found.cohort else ""
+    group += f" with tag {found.tag}" if found.tag else ""
+    is_release = ReleaseKey(found.model, found.bad_version) in now.releases
+    no_release = "" if is_release else ", and there is no such release"
+    yield f"No device of {found.model}{group} runs {found.bad_version} now{no_release}."
+
+
+def _repeated(now: Control, found: rollout.RolloutState) -> Iterator[str]:
+    group = found.cohort, found.tag
+    for each in now.deciding.get((found.model, found.bad_version), ()):
+        if (each.cohort, each.tag) in {group, (None, None)}:
+            state = "is paused" if each.phase == "paused" else "is under way already"
+            yield f"A recall of {found.bad_version} {state}: {each.id}."
+            return
 
 
 async def approvals_of(call: AnyCall, now: ConsistentRead, found: rollout.RolloutState) -> int:

@@ -64,7 +64,12 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     assert (watched["state"], watched["state_reason"]) == ("paused", "smoke")
     assert (watched["progress"]["matching"], watched["silent_after_s"]) == (1, 600)
     assert "devices that run it" in done("rollback", "1.1.0", *M, "--dry-run").out
-    assert done("rollback", "1.1.0", *M, "--reason", "burns").out.startswith("r_")
+    recalled = done("rollback", "1.1.0", *M, "--reason", "burns")
+    assert recalled.out.startswith("r_")
+    assert "No device of m runs 1.1.0 now." in recalled.said
+    again = f"A recall of 1.1.0 is under way already: {recalled.out.strip()}."
+    assert again in done("rollback", "1.1.0", *M, "--dry-run").said
+    assert again in done("rollback", "1.1.0", *M, "--reason", "burns").said
     assert "the question is q_" in done("ask", "d1").said
     unanswered = run("ask", "d1", "--wait", "1")
     assert (unanswered.exit_code, "No answer yet" in unanswered.said) == (1, True)

@@ -43,6 +43,7 @@ from firmtrail.http.rollout_tries import (
     approvals_of,
     cautions,
     plan_time,
+    recall_cautions,
     unstarted,
     with_approvals,
 )
@@ -131,6 +132,8 @@ class StartedRollback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     rollout: str | None
     devices: NamedDevices | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+    """In a dry run: that no device runs the bad version, and that a rollback of it has begun."""
 
 
 def _two_percents(plan: WantedPlan | None, percent: float | UnsetType) -> BrokenRule | None:
@@ -252,7 +255,9 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
 async def _try_rollback(call: AnyCall, wanted: RollbackStarted) -> StartedRollback:
     async with consistent_read(call) as now:
         tried = unstarted(call, control.decide_rollback(now.control, wanted))
-        return StartedRollback(rollout=None, devices=await named_devices(call, now, tried))
+        devices = await named_devices(call, now, tried)
+    warnings = recall_cautions(now.control, tried, devices.named)
+    return StartedRollback(rollout=None, devices=devices, warnings=warnings or UNSET)
 
 
 async def _started(
