@@ -191,16 +191,16 @@ async def _look(sides: Sides) -> None:
     heads = await _heads(sides)
     await _check(sides, heads)
     counted = {
-        table.name.replace("_", " "): await rows.count(sides.source, table, sides.project)
-        for table in rows.TABLES
+        table.shown: await rows.count(sides.source, table, sides.project) for table in rows.TABLES
     }
     others = await arrival.others_there(sides.source, sides.target, sides.project)
-    shown = ", ".join(f"{number} {name}" for name, number in counted.items() if number)
+    shown = ", ".join(f"{name}: {number}" for name, number in counted.items() if number)
     size = sum(head.size for head in heads)
+    logs_there = "1 log" if len(heads) == 1 else f"{len(heads)} logs"
     note(
-        f"Nothing was changed. {size} events in {len(heads)} logs would "
-        f"move from {sides.instance} to {sides.to}, with {shown}. {len(others)} members have "
-        "another id there."
+        f"Nothing was changed. {logs_there} with {size} events would move from {sides.instance} "
+        f"to {sides.to}. Next to the log: {shown or 'nothing'}. Members who have another id "
+        f"there: {len(others)}."
     )
 
 

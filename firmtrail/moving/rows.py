@@ -21,6 +21,8 @@ class ProjectTable(NamedTuple):
     """The columns that identify a row in its project."""
     columns: str
     """Names and types of the columns to copy, after `project`."""
+    shown: str
+    """The name of its rows for people, in the plural."""
     left_out: tuple[str, ...] = ()
     """The columns that begin there with their defaults."""
 
@@ -29,7 +31,7 @@ class ProjectTable(NamedTuple):
         return [each.split()[0] for each in self.columns.split(", ")]
 
 
-MEMBERS = ProjectTable("members", ("actor_id",), "actor_id text, role text")
+MEMBERS = ProjectTable("members", ("actor_id",), "actor_id text, role text", "members")
 
 TOKENS = ProjectTable(
     "tokens",
@@ -37,6 +39,7 @@ TOKENS = ProjectTable(
     "digest text, token_id text, actor_id text, role text, name text, created_at_ms bigint, "
     "expires_at_ms bigint, revoked_at_ms bigint, issued_by text, registers bigint, model text, "
     "registers_max bigint, registered bigint, used_at_ms bigint",
+    "tokens",
     left_out=("session_digest",),
 )
 
@@ -48,6 +51,7 @@ WEBHOOKS = ProjectTable(
     "old_secret_until_ms bigint, created_at_ms bigint, revision bigint, log_id bigint, "
     "position bigint, delivered_at_ms bigint, failing_since_ms bigint, failures bigint, "
     "next_at_ms bigint, last_error text, deliveries bigint",
+    "webhooks",
     left_out=("lease", "lease_until_ms"),
 )
 
@@ -55,6 +59,7 @@ ACCESS_RECORD = ProjectTable(
     "access_record",
     ("seq",),
     "at_ms bigint, request_id text, actor text, path text, asked text, address text, seq bigint",
+    "entries of the access record",
 )
 
 OTHERS = (
@@ -63,28 +68,37 @@ OTHERS = (
         ("digest", "device"),
         "digest text, device text, secret_id text, bcrypt text, created_at_ms bigint, "
         "expires_at_ms bigint",
+        "secrets of devices",
     ),
-    ProjectTable("device_seen", ("device",), "device text, seen_at_ms bigint"),
     ProjectTable(
-        "reported_attributes", ("device",), "device text, data text, changed_at_ms bigint"
+        "device_seen", ("device",), "device text, seen_at_ms bigint", "times of last calls"
     ),
-    ProjectTable("attribute_pairs", ("pair", "device"), "pair text, device text"),
+    ProjectTable(
+        "reported_attributes",
+        ("device",),
+        "device text, data text, changed_at_ms bigint",
+        "devices with attributes",
+    ),
+    ProjectTable("attribute_pairs", ("pair", "device"), "pair text, device text", "attributes"),
     ProjectTable(
         "webhook_deliveries",
         ("webhook_id", "number"),
         "webhook_id text, number bigint, message_id text, position bigint, type text, "
         "attempt bigint, at_ms bigint, duration_ms bigint, status bigint, error text, excerpt text",
+        "deliveries of webhooks",
     ),
     ProjectTable(
         "webhook_notices",
         ("webhook_id", "message_id"),
         "webhook_id text, message_id text, type text, position bigint, body text, "
         "made_at_ms bigint, delivered bigint",
+        "notices of webhooks",
     ),
     ProjectTable(
         "artifact_uploads",
         ("upload_id",),
         "upload_id text, created_at_ms bigint, size_bytes bigint, sha256 text, sha1 text, md5 text",
+        "uploads of artifacts",
     ),
 )
 
