@@ -16,6 +16,8 @@ from firmtrail.database import file_lock
 
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 30
+TCP_LISTEN = "0A"
+"""The state of a socket that listens, in `/proc/net/tcp` (proc_pid_net(5))."""
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
@@ -133,6 +135,26 @@ def children(pid: int) -> list[int]:
 def workers(pid: int) -> list[int]:
     """Returns those of the processes that this one started that take requests."""
     return [child for child in children(pid) if not _writes(child)]
+
+
+def serving_workers(pid: int) -> list[int]:
+    """Returns those of the workers that wait for connections. A signal to one that does not yet may
+    be lost: it has the handlers of the process that started it, or no loop that runs them."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {f"socket:[{row[9]}]" for row in rows if row[3] == TCP_LISTEN}
+    return [worker for worker in workers(pid) if not listening.isdisjoint(_awaited(worker))]
+
+
+def _awaited(pid: int) -> list[str]:
+    """Returns the files for which the event loop of a process waits (proc_pid_fdinfo(5))."""
+    found: list[str] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        files = {each.name: str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+        for loop in [name for name, file in files.items() if file == "anon_inode:[eventpoll]"]:
+            lines = Path(f"/proc/{pid}/fdinfo/{loop}").read_text().splitlines()
+            waited = [line.split()[1] for line in lines if line.startswith("tfd:")]
+            found += [files[name] for name in waited if name in files]
+    return found
 
 
 def writer(pid: int) -> int | None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.databases import migrate_now, sqlite_template
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.processes import Server, children, workers
+from tests.end_to_end.processes import Server, children, serving_workers, workers
 from tests.end_to_end.waiting import wait_until
 from tests.postgres_server import PostgresServer
 
@@ -50,7 +50,7 @@ def embedded(folder: Path) -> str:
 def start(serve: Serve, case: Case, *options: str) -> Server:
     server = serve(case.database, *case.options, *options)
     if case.options:
-        wait_until(lambda: len(workers(server.pid)) == WORKERS)
+        wait_until(lambda: len(serving_workers(server.pid)) == WORKERS)
     wait_until(lambda: status(server) == 200)
     return server
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.processes import Server, children, workers
+from tests.end_to_end.processes import Server, children, serving_workers, workers
 from tests.end_to_end.waiting import wait_until
 from tests.postgres_server import PostgresServer
 
@@ -23,7 +23,7 @@ WORKERS = 2
 @pytest.fixture
 def server(serve: Serve, database_url: str) -> Iterator[Server]:
     server = serve(database_url, "--workers", str(WORKERS))
-    wait_until(lambda: len(workers(server.pid)) == WORKERS)
+    wait_until(lambda: len(serving_workers(server.pid)) == WORKERS)
     yield server
     stop(server)
 
@@ -132,7 +132,7 @@ def test_a_worker_that_starts_without_postgres_waits_for_it(serve: Serve) -> Non
         url = postgres.create_database("away")
         migrate_now(url)
         server = serve(url, "--workers", str(WORKERS))
-        wait_until(lambda: len(workers(server.pid)) == WORKERS)
+        wait_until(lambda: len(serving_workers(server.pid)) == WORKERS)
         wait_until(lambda: status(f"{server.url}/readyz") == 200)
         postgres.stop()
         for number in (signal.SIGKILL, signal.SIGTERM):
