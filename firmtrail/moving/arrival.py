@@ -150,7 +150,7 @@ async def _is_built(target: Reader, log_id: int) -> bool:
 
 async def activate(target: Database, arriving: Arriving) -> None:
     """Opens the new log, with everything that the project has next to its logs. Does nothing if
-    that was done already. Raises `GivenUp`, `Taken`."""
+    that was done already. Raises `GivenUp`, `Taken`, `rows.OtherProjectsLog`."""
     source, end, log_id, copies = arriving
     project = end.head.project
     newest = await projects.newest_log(source, project)

@@ -5,12 +5,16 @@ These rows say nothing of logins, and nothing of other projects. Files of artifa
 database.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from firmtrail.database.database import Given, Reader, Row, Statement, Transaction, Value
 
 PAGE_ROWS = 1_000
+
+
+class OtherProjectsLog(Exception):
+    """A row names a log that is not its project's. There the same id may be another project's."""
 
 
 class ProjectTable(NamedTuple):
@@ -164,18 +168,37 @@ async def pages(source: Reader, table: ProjectTable, project: str) -> AsyncItera
 
 
 type Replaced = Mapping[str, Mapping[Any, Any]]
-"""For a column, the values that are others there."""
+"""For a column, the values that are others there; for `log_id`, all logs of the project."""
+
+
+async def check_webhooks(source: Reader, project: str, log_ids: Container[int]) -> None:
+    """Raises `OtherProjectsLog` if a webhook of the project stands on a log that is none of
+    these."""
+    async for page in pages(source, WEBHOOKS, project):
+        for row in page:
+            _check_log(WEBHOOKS, row, log_ids)
+
+
+def _check_log(table: ProjectTable, row: Row, log_ids: Container[int]) -> None:
+    names = table.names
+    if "log_id" in names and (log_id := row[names.index("log_id")]) not in log_ids:
+        raise OtherProjectsLog(
+            f"A row of {table.name}, {row[names.index(table.key[0])]}, names log {log_id}, which "
+            "is no log of the project. Someone changed the database: remove that webhook first."
+        )
 
 
 async def copy(
     source: Reader, tx: Transaction, table: ProjectTable, *, project: str, replaced: Replaced
 ) -> None:
-    """Adds the project's rows."""
+    """Adds the project's rows. Raises `OtherProjectsLog` if one names a log that `replaced` does
+    not have."""
     async for page in pages(source, table, project):
         await tx.run(add(table, project, [_replaced(table, row, replaced) for row in page]))
 
 
 def _replaced(table: ProjectTable, row: Row, replaced: Replaced) -> list[Any]:
+    _check_log(table, row, replaced["log_id"])
     return [
         replaced.get(name, {}).get(value, value)
         for name, value in zip(table.names, row, strict=True)

@@ -140,9 +140,12 @@ class WebhookWorker:
                 await self.wake.wait()
 
     async def _step(self) -> bool:
-        """Sends the notices that wait, and the next entries. Returns whether there were any."""
-        waiting = await kept_notices.waiting_notices(self._sending.db, self._key)
+        """Sends the notices that wait, and the next entries. Returns whether there were any. Raises
+        `Corrupt` if the log is another project's: the row was not written by this program."""
         head = await log.head(self._sending.db, self._log_id)
+        if head.project != self._webhook.project:
+            raise Corrupt("The webhook stands on a log of another project, and gets nothing of it.")
+        waiting = await kept_notices.waiting_notices(self._sending.db, self._key)
         for notice in waiting:
             await self._deliver(notice.message(head.number))
             await kept_notices.end_notice(self._sending.db, self._key, notice.message_id)

@@ -1,0 +1,99 @@
+"""A webhook of a moved project gets the rest of the old log and what comes after it, and nothing of
+another project."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import override
+
+import pytest
+
+from firmtrail.access import projects
+from firmtrail.database.database import Database
+from firmtrail.eventstore import log
+from firmtrail.moving import arrival, rows
+from firmtrail.recording.recorder import Recorder
+from firmtrail.webhooks import stored, worker
+from firmtrail.webhooks.sender import Message, Outcome, Sender
+from firmtrail.webhooks.stored import Webhook
+from firmtrail.webhooks.targets import AllowedTargets
+from firmtrail.webhooks.worker import Sending, WebhookWorker
+from tests.contract.moving import Move, new_move, other_database
+from tests.databases import read, write
+from tests.people import add_project, new_access
+from tests.postgres_server import PostgresServer
+
+
+@pytest.fixture
+async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIterator[str]:
+    async with other_database(back_end, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+async def move(
+    db: Database, other_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Move]:
+    monkeypatch.setattr(worker, "IDLE_S", 0.0)
+    monkeypatch.setattr(worker, "SAVE_S", 0.0)
+    async with new_move(db, other_url, tmp_path) as move:
+        yield move
+
+
+class TakesAll(Sender):
+    """Stands for a receiver that takes every message."""
+
+    def __init__(self) -> None:
+        super().__init__(AllowedTargets(()))
+        self.got: list[Message] = []
+
+    @override
+    async def send(self, url: str, message: Message, keys: Sequence[str]) -> Outcome:
+        self.got.append(message)
+        return Outcome(1, 0, 200)
+
+
+async def one_turn(db: Database, recorder: Recorder) -> tuple[list[Message], Webhook]:
+    """Sends for the project's only webhook for one turn; returns the messages, and the webhook
+    afterwards."""
+    [found] = await stored.page(db, "acme", after="", limit=10)
+    key = ("acme", found.webhook_id)
+    acquired = await stored.acquire(db, key, "p", is_alone=True)
+    assert acquired is not None
+    sender = TakesAll()
+    sending = Sending(db, recorder, sender, "p", lambda _: None, is_alone=True)
+    await WebhookWorker(sending, acquired).run()
+    after = await stored.one(db, *key)
+    assert after is not None
+    return sender.got, after
+
+
+async def other_project(db: Database) -> int:
+    access = new_access(db)
+    log_id = await add_project(db, access, "victim")
+    access.hasher.close()
+    return log_id
+
+
+async def test_a_webhook_on_a_log_that_the_project_has_not_moves_nowhere(move: Move) -> None:
+    await rows.check_webhooks(move.source, "acme", await _ids(move))
+    await write(move.source, "UPDATE webhooks SET log_id = 999")
+    with pytest.raises(rows.OtherProjectsLog, match="log 999"):
+        await rows.check_webhooks(move.source, "acme", await _ids(move))
+    _, arriving = await move.arrive()
+    with pytest.raises(rows.OtherProjectsLog, match="log 999"):
+        await arrival.activate(move.target, arriving)
+    assert await projects.newest_log(move.target, "acme") is None
+    assert await read(move.target, "SELECT webhook_id FROM webhooks") == []
+
+
+async def _ids(move: Move) -> set[int]:
+    return {head.log_id for head in await log.logs(move.source, "acme", after=0, limit=10)}
+
+
+async def test_a_webhook_gets_nothing_of_another_project(move: Move) -> None:
+    victim = await other_project(move.source)
+    await write(move.source, "UPDATE webhooks SET log_id = $1, position = 0", victim)
+    got, webhook = await one_turn(move.source, move.recorder)
+    assert got == []
+    assert webhook.failures == 1
+    assert "another project" in str(webhook.last_error)
