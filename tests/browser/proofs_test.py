@@ -33,8 +33,8 @@ async def visit(browser: Browser, console: Console) -> AsyncIterator[Visit]:
         yield visit
 
 
-def name_of(console: Console) -> LogName:
-    return LogName(console.project.rpartition("/")[2], 1)
+def name_of(console: Console, number: int = 1) -> LogName:
+    return LogName(console.project.rpartition("/")[2], number)
 
 
 async def open_entry(visit: Visit, console: Console, position: int = POSITION) -> None:
@@ -237,6 +237,75 @@ async def test_the_red_page_has_evidence_and_is_left_on_purpose_only(
     await alarm.get_by_text("Forget what this browser has verified").click()
     await expect(page.locator("#proof .state.good")).to_have_text("in the log")
     await expect(alarm).not_to_be_visible()
+
+
+async def show_second_log(visit: Visit, console: Console, signer: Signer) -> None:
+    """Shows a log 2 that this signer signs, with the entries of log 1."""
+    name = name_of(console, 2)
+    size = (await log.head(console.db, console.log_id)).size
+    note = signer.sign(name, TreeHead(size, await tree.root(console.db, console.log_id, size))).note
+
+    async def show(route: Route) -> None:
+        url = route.request.url
+        if url.endswith("/key"):
+            await route.fulfill(body=f"{checkpoint.key_line(signer.verifier(name))}\n")
+        elif url.endswith("/checkpoint"):
+            await route.fulfill(body=note)
+        else:
+            answer = await route.fetch(url=re.sub(r"/(t?log)/2/", r"/\1/1/", url))
+            body = (await answer.body()).replace(b'data-log="1"', b'data-log="2"')
+            await route.fulfill(response=answer, body=body)
+
+    await visit.page.route(re.compile(r"/t?log/2/"), show)
+
+
+async def open_second_log(visit: Visit, console: Console) -> None:
+    await visit.page.goto(f"{console.project}/log/2/{POSITION}")
+
+
+async def test_each_log_of_a_project_has_a_key_of_its_own(visit: Visit, console: Console) -> None:
+    good, alarm = visit.page.locator("#proof .state.good"), visit.page.locator("dialog#alarm")
+    await show_second_log(visit, console, OTHER)
+    await open_proven(visit, console)
+    for _ in range(2):
+        await open_second_log(visit, console)
+        await expect(good).to_have_text("in the log")
+        await expect(visit.page.locator("#proof")).to_contain_text("/2+")
+        await open_proven(visit, console)
+    await visit.check()
+    await visit.page.unroute_all()
+    await show_second_log(visit, console, SIGNER)
+    await open_second_log(visit, console)
+    await expect(alarm).to_contain_text("The key that signs this log is another one")
+
+
+async def keep_as_before(visit: Visit) -> None:
+    """Makes what this browser trusts what an older version kept: one key for all logs."""
+    await visit.page.evaluate(
+        """() => {
+          const name = Object.keys(localStorage).find((each) => each.startsWith("firmtrail.trust"));
+          const { logs, alarm } = JSON.parse(localStorage.getItem(name));
+          const { key: bytes, since } = logs["1"];
+          delete logs["1"].key;
+          localStorage.setItem(name, JSON.stringify({ key: { bytes, since }, logs, alarm }));
+        }"""
+    )
+
+
+async def test_the_one_key_that_older_versions_kept_is_that_of_the_logs_they_knew(
+    visit: Visit, console: Console
+) -> None:
+    good, alarm = visit.page.locator("#proof .state.good"), visit.page.locator("dialog#alarm")
+    await open_proven(visit, console)
+    await keep_as_before(visit)
+    await show_second_log(visit, console, OTHER)
+    await open_second_log(visit, console)
+    await expect(good).to_have_text("in the log")
+    await open_proven(visit, console)
+    await keep_as_before(visit)
+    await visit.page.route(re.compile("/tlog/1/key$"), partial(another_key, console))
+    await open_entry(visit, console)
+    await expect(alarm).to_contain_text("The key that signs this log is another one")
 
 
 @pytest.mark.parametrize("status", [303, 429, 503])

@@ -1,9 +1,10 @@
 /**
  * Keeps what this browser trusts of a project's logs, and checks that they only grew since.
  *
- * The key that is seen first is trusted, and each checkpoint that was verified. From then on, another
- * key or another past is an alarm, which stays until a person removes it. A server that does not
- * answer is no alarm. Bytes come from the tlog routes below `base` alone, as from any C2SP log.
+ * Of each log the key that is seen first is trusted, and each checkpoint that was verified. From then
+ * on, another key or another past of this log is an alarm, which stays until a person removes it.
+ * Logs of one project may have different keys: a log that was moved here has that of its instance. A
+ * server that does not answer is no alarm. Bytes come from the tlog routes below `base` alone, as from any C2SP log.
  */
 
 import * as tlog from "./tlog.js";
@@ -38,8 +39,12 @@ export class Trust {
     this.#name = `firmtrail.trust ${base}`;
   }
 
+  /** Returns what is trusted. Older versions kept one key, which had signed every log they knew. */
   read() {
-    return JSON.parse(localStorage.getItem(this.#name)) ?? { key: null, logs: {}, alarm: null };
+    const kept = JSON.parse(localStorage.getItem(this.#name)) ?? { logs: {}, alarm: null };
+    const { key, logs, alarm } = kept;
+    for (const known of Object.values(logs)) known.key ??= key.bytes;
+    return { logs, alarm };
   }
 
   #write(change) {
@@ -53,11 +58,11 @@ export class Trust {
   remember(number, key, note, head) {
     const now = new Date().toISOString();
     return this.#write((trusted) => {
-      trusted.key ??= { bytes: tlog.base64(key.bytes), since: now };
       const known = trusted.logs[number];
       if (known && known.size > head.size) return;
       const root = tlog.base64(head.root);
-      trusted.logs[number] = { note, size: head.size, root, since: known?.since ?? now, at: now };
+      const first = { key: known?.key ?? tlog.base64(key.bytes), since: known?.since ?? now };
+      trusted.logs[number] = { ...first, note, size: head.size, root, at: now };
     });
   }
 
@@ -105,9 +110,8 @@ export class CheckedLog {
   }
 
   async #check() {
-    const trusted = this.trust.read();
-    const known = trusted.logs[this.number];
-    const key = await this.#key(trusted, known);
+    const known = this.trust.read().logs[this.number];
+    const key = await this.#key(known);
     const note = await this.#text("checkpoint", known);
     const head = await alarmed("signature", { note }, () => tlog.verifyNote(note, key));
     this.#note = note;
@@ -117,12 +121,12 @@ export class CheckedLog {
     return { head, note, key, since, from: known?.size ?? null };
   }
 
-  async #key(trusted, known) {
+  async #key(known) {
     const line = await this.#text("key", known);
     const key = await alarmed("signature", { line }, () => tlog.readKey(line));
-    if (trusted.key !== null && trusted.key.bytes !== tlog.base64(key.bytes)) {
+    if (known && known.key !== tlog.base64(key.bytes)) {
       const message = "The key that signs this log is another one than before.";
-      throw new Alarm("key", message, { trusted: trusted.key, shown: line, before: known });
+      throw new Alarm("key", message, { shown: line, before: known });
     }
     return key;
   }
@@ -158,11 +162,10 @@ export class CheckedLog {
 
   /** Returns what `#check` found lately, if that covers the position; only the key is asked for. */
   async #checkedLately(position) {
-    const trusted = this.trust.read();
-    const known = trusted.logs[this.number];
+    const known = this.trust.read().logs[this.number];
     if (!known || known.size <= position || Date.now() - Date.parse(known.at) > FRESH_MS) return null;
     const { note, since, size } = known;
-    const key = await this.#key(trusted, known);
+    const key = await this.#key(known);
     const head = await alarmed("signature", { note }, () => tlog.verifyNote(note, key));
     this.#note = note;
     this.#tree = new tlog.TiledTree(head.size, (path) => this.#tile(path));
