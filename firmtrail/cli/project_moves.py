@@ -22,7 +22,7 @@ from firmtrail.cli.assembly import check_schema
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.output import note
 from firmtrail.cli.settings import DatabaseUrlType
-from firmtrail.commands import move_project
+from firmtrail.commands import move_project, new_address
 from firmtrail.database.database import Database
 from firmtrail.database.file_lock import Locked
 from firmtrail.eventstore import log
@@ -112,9 +112,18 @@ def move(
     elif redirect_to is None:
         raise click.UsageError("Name the address of the other instance with --redirect-to.")
     else:
-        address = redirect_to.rstrip("/")
+        address = _address(redirect_to)
         work = _with_sides(ctx.obj, target, name, lambda sides: _move(sides, address))
     loop.run(work)
+
+
+def _address(given: str) -> str:
+    address = given.rstrip("/")
+    try:
+        new_address.check(address)
+    except ValueError as error:
+        raise click.UsageError(f"--redirect-to {error}.") from error
+    return address
 
 
 async def _with_sides(

@@ -346,6 +346,8 @@ async def test_a_project_that_can_not_move_says_why(
     assert "--redirect-to" in refusal(it.old, "acme", *to)
     for options in (("--undo", "--dry-run"), ("--undo", *redirect)):
         assert f"--undo excludes {options[1]}" in refusal(it.old, "acme", *to, *options)
+    for address in (f"{ADDRESS}\n", "https://ann:secret@eu.example"):
+        assert "--redirect-to must" in refusal(it.old, "acme", *to, "--redirect-to", address)
     assert "There is no project zebra" in refusal(it.old, "zebra", *to, *redirect)
     assert "migrate --instance" in refusal(it.old, "acme", "--to", "sqlite:///no.db", *redirect)
     twin = make("sqlite", "twin")

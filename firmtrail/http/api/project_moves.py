@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from firmtrail.commands import move_project
+from firmtrail.commands import move_project, new_address
 from firmtrail.events.log import ProjectMoveStarted
 from firmtrail.http import respond
 from firmtrail.http.api.rows import LOCAL_PROJECT, POST, command
@@ -19,6 +19,7 @@ from firmtrail.http.api.wire import StrictBody
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import LOCAL
 from firmtrail.http.errors import Conflict
+from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.publishing import checkpoint
 from firmtrail.publishing.minimum_sizes import LogName
 
@@ -30,8 +31,20 @@ class WantedMove(StrictBody, frozen=True, kw_only=True):
 
     to: Annotated[str, Meta(min_length=1, max_length=200)]
     """The name of the other instance."""
-    address: Annotated[str, Meta(pattern=r"^https?://[^\s?#]+[^\s?#/]$", max_length=1_000)]
+    address: str
     """The address at which that instance is served."""
+
+    def __post_init__(self) -> None:
+        raise_if_broken(_broken_address(self.address))
+
+
+def _broken_address(address: str | None) -> BrokenRule | None:
+    if isinstance(address, str):
+        try:
+            new_address.check(address)
+        except ValueError as error:
+            return "address", str(error)
+    return None
 
 
 class StoppedProject(msgspec.Struct, frozen=True, kw_only=True):
