@@ -8,10 +8,10 @@ import pytest
 from firmtrail.database import collector
 
 INTERRUPTED = """\
-import os
 import signal
+import threading
 
-os.kill(os.getpid(), signal.SIGINT)
+signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 is_whole = True
 """
 

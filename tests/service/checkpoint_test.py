@@ -2,7 +2,7 @@
 
 import dataclasses
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from firmtrail.eventstore import log, merkle, proofs
 from firmtrail.publishing import checkpoint
 from firmtrail.publishing.checkpoint import Checkpoint
 from firmtrail.publishing.minimum_sizes import LogName
+from firmtrail.publishing.published import LogState
 from tests.fleet import received, report
 from tests.inclusion import verify_inclusion
 from tests.publishing import ACME, SIGNER, opened
@@ -216,10 +217,18 @@ async def send(site: Site, body: Any) -> Answer:
     return await site.call("POST", f"{D}/reports", caller="device", json=body, headers=PROOF)
 
 
-async def test_a_refused_log_shows_in_its_writes_and_in_readiness(published: Site) -> None:
+async def no_work() -> AsyncGenerator[list[LogState]]:
+    return
+    yield
+
+
+async def test_a_refused_log_shows_in_its_writes_and_in_readiness(
+    published: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert published.services.publisher is not None
     publisher = published.services.publisher
     assert (await published.call("GET", "/readyz")).status == 200
+    monkeypatch.setattr(publisher, "pending", no_work)  # a round would compare the log again
     last = await publisher.served.newest_known(ACME)
     assert last is not None
     beyond = SIGNER.sign(ACME, proofs.TreeHead(last.checkpoint.size + 5, b"\0" * 32))

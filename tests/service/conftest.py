@@ -1,6 +1,6 @@
 """A service with one project, somebody in each role, and a device; and another project."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -25,9 +25,11 @@ from tests.service.site import Address, Site
 
 
 @pytest.fixture(autouse=True)
-def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_connections() -> Iterator[None]:
     """An application that starts opens as many as it may, and each begins with empty caches."""
-    monkeypatch.setattr(postgres, "CONNECTIONS_MAX", 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres, "CONNECTIONS_MAX", 3)
+        yield
 
 
 @pytest.fixture

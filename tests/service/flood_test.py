@@ -243,12 +243,13 @@ async def test_refusals_take_one_line_a_minute(
 ) -> None:
     monkeypatch.setattr(connection, "HEAD_S", 60)
     monkeypatch.setattr(gate, "LINE_EVERY_S", 0.5)
+    began_s = monotonic()
     with capture_logs() as logged:
         for _ in range(60):
             await connect(1, HALF_HEAD)
         await asyncio.sleep(1)
     lines = [line for line in logged if line["event"] == "connections refused"]
-    assert len(lines) == 2
+    assert 2 <= len(lines) <= 1 + (monotonic() - began_s) / 0.5
     assert sum(line["displaced"] for line in lines) == 50
 
 
