@@ -62,8 +62,15 @@ class Moves:
     def check(self, caller: Caller, request: web.Request, path: str, *, is_safe: bool) -> None:
         """Raises the problem that answers a request of a project that moves; `path` is the path of
         the route. The operator's own commands pass."""
-        leaving = self._leaving.get(caller.project or "")
-        if leaving is None or caller.kind == "system":
+        if caller.kind != "system":
+            self.check_project(caller.project, request, path, is_safe=is_safe)
+
+    def check_project(
+        self, project: str | None, request: web.Request, path: str, *, is_safe: bool
+    ) -> None:
+        """Does the same for a caller that was found to belong to this project."""
+        leaving = self._leaving.get(project or "")
+        if leaving is None:
             return
         if leaving.is_over and not (is_safe and path.startswith(_LOGS)):
             raise ProjectMoved(f"{leaving.address}{request.rel_url.raw_path_qs}")

@@ -10,6 +10,7 @@ from firmtrail.publishing.minimum_sizes import MinimumSizes
 from tests.service.site import D, P, Site
 
 ADDRESS = "https://eu.example/fleet"
+SEED_READ = "/get_firmware_updates_by_device_id?email=diegosalcovsky@gmail.com&device_id=1"
 REPORT = {"version": "1.0.0", "report_id": "a"}
 
 
@@ -110,3 +111,26 @@ async def test_a_request_does_not_choose_the_host_of_its_new_address(
     writer.close()
     assert answer.startswith("HTTP/1.1 308")
     assert f"\r\nLocation: {ADDRESS}{P}/devices?a=%20b\r\n" in answer
+
+
+async def test_the_seeds_routes_send_on_a_caller_that_they_know(site: Site) -> None:
+    services, upload, listed = site.services, "/upload_firmware_update", f"{SEED_READ}&secret=ABC"
+    assert (await site.call("GET", "/populate_database")).status == 200
+    log_id = await services.access.project("demo")
+    assert log_id is not None
+    wanted = ProjectMoveStarted("eu", ADDRESS)
+    await move_project.start(services.db, services.recorder, log_id, wanted=wanted, actor="system")
+    await services.moves.look()
+    known, unknown = ({"device_id": 1, "secret": each, "version": "1.1"} for each in ("AAA", "AAB"))
+    waits = await site.call("POST", upload, json=known)
+    assert (waits.status, waits.json["code"]) == (503, "project_moving")
+    assert (await site.call("GET", listed)).status == 200
+    await move_project.finish(services.db, log_id)
+    await services.moves.look()
+    for answer, path in (
+        (await site.call("POST", upload, json=known), upload),
+        (await site.call("GET", listed), listed),
+    ):
+        assert (answer.status, answer.headers["Location"]) == (308, f"{ADDRESS}{path}")
+    assert (await site.call("POST", upload, json=unknown)).status == 401
+    assert (await site.call("GET", f"{SEED_READ}&secret=no")).status == 401

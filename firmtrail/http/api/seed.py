@@ -64,6 +64,7 @@ async def upload_firmware_update(call: AnyCall) -> web.Response:
     found = await _found_device(call, name, upload.secret)
     if found is None or found.log_id is None:
         return _refused("Invalid Request")
+    _check_moved(call, is_safe=False)
     meant = version.from_loose(upload.version) if isinstance(upload.version, str) else None
     if meant is None:
         await _note_first(call, name, found)
@@ -98,6 +99,12 @@ async def _found_device(call: AnyCall, name: str, secret: str) -> ResolvedCreden
     services = call.services
     found = await services.access.find(secret, services.seed_project, name, address=call.address)
     return found if found.device_secret == OWN_DEVICE else None
+
+
+def _check_moved(call: AnyCall, *, is_safe: bool) -> None:
+    """Raises what answers a caller, who is known by now, of a project that moves."""
+    services, request = call.services, call.request
+    services.moves.check_project(services.seed_project, request, request.path, is_safe=is_safe)
 
 
 async def _note_first(call: AnyCall, name: str, found: ResolvedCredential) -> None:
@@ -139,6 +146,7 @@ async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None
     role = await people.role_of(services.db, project, actor_id)
     if "read" not in roles.effective(role, None):
         return None
+    _check_moved(call, is_safe=True)
     return await services.access.project(project)
 
 
@@ -208,7 +216,7 @@ ROUTES = (
         upload_firmware_update,
         PUBLIC,
         answers=_UPLOAD,
-        refusals=frozenset(),
+        refusals={308, 503},
         is_raw=True,
     ),
     read(
@@ -216,6 +224,7 @@ ROUTES = (
         get_firmware_updates_by_device_id,
         PUBLIC,
         _LIST,
+        refusals={308},
         is_raw=True,
     ),
 )
