@@ -231,6 +231,11 @@ async def known_as(db: Reader, person: KnownPerson) -> str | None:
     return rows[0][0] if rows else None
 
 
+def locked_account(actor_id: str) -> list[Statement]:
+    """Locks the user's row, so that nobody erases the user meanwhile; the second gives the row."""
+    return [lock(actor_id), Statement(_BY_ID, (actor_id,))]
+
+
 def set_password(actor_id: str, password_hash: str) -> Statement:
     return Statement(_SET_PASSWORD, (actor_id, password_hash))
 

@@ -41,7 +41,13 @@ SETTLE_S = 5.0
 SENDING_WAIT_S = 90.0
 """A process that sends for a webhook ends its turn, or its lease ends, within a minute."""
 
-REFUSALS = (logs.OtherLog, check.BadCopy, rows.OtherProjectsLog, log.Corrupt)
+REFUSALS = (
+    logs.OtherLog,
+    check.BadCopy,
+    rows.OtherProjectsLog,
+    log.Corrupt,
+    arrival.ErasedThere,
+)
 """Errors whose message says what to do."""
 
 
@@ -177,8 +183,7 @@ async def _heads(sides: Sides) -> list[Head]:
 
 
 async def _check(sides: Sides, heads: Sequence[Head]) -> None:
-    """Raises `CouldNotRun`, `OtherLog` or `OtherProjectsLog` if the other database can't take the
-    project."""
+    """Raises one of `REFUSALS` or `CouldNotRun` if the other database can't take the project."""
     if await projects.newest_log(sides.target, sides.project) is not None:
         raise CouldNotRun(
             f"The instance {sides.to} has a project {sides.project} already: a project keeps its "
@@ -187,6 +192,7 @@ async def _check(sides: Sides, heads: Sequence[Head]) -> None:
     for head in heads:
         await logs.check_beginning(sides.source, sides.target, head)
     await rows.check_webhooks(sides.source, sides.project, {head.log_id for head in heads})
+    await arrival.check_erased(sides.source, sides.target, sides.project)
     others = await arrival.others_there(sides.source, sides.target, sides.project)
     rollout = await arrival.waiting_rollout(sides.source, heads[-1].log_id)
     if others and rollout:

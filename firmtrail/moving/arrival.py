@@ -70,6 +70,17 @@ class Taken(Exception):
     """The other instance has a project of this name."""
 
 
+class ErasedThere(Exception):
+    """A person of the project was erased in one of the two instances only, and would be revived."""
+
+    def __init__(self, person: KnownPerson) -> None:
+        super().__init__(
+            f"{person.email or person.actor_id}, who is or was a member, is erased in one of the "
+            f"two instances only (user {person.actor_id}). Erase this person in the other one with "
+            "`firmtrail user erase`, then move. If the project has stopped, use --undo first."
+        )
+
+
 class UsedThere(Exception):
     """The project can't go back, because something was recorded in the other instance."""
 
@@ -150,7 +161,7 @@ async def _is_built(target: Reader, log_id: int) -> bool:
 
 async def activate(target: Database, arriving: Arriving) -> None:
     """Opens the new log, with everything that the project has next to its logs. Does nothing if
-    that was done already. Raises `GivenUp`, `Taken`, `rows.OtherProjectsLog`."""
+    that was done already. Raises `GivenUp`, `Taken`, `ErasedThere`, `rows.OtherProjectsLog`."""
     source, end, log_id, copies = arriving
     project = end.head.project
     newest = await projects.newest_log(source, project)
@@ -182,10 +193,14 @@ async def _record(tx: Transaction, end: EndOfLog, log_id: int, named: Mapping[st
 
 
 async def _add_people(source: Reader, tx: Transaction, project: str) -> dict[str, str]:
-    """Adds the people that are not there; returns the ids of those who have another id there."""
+    """Adds the people that are not there; returns the ids of those who have another id there.
+    Raises `ErasedThere`."""
     named = {}
     for person in await people.of_project(source, project):
         [_, [[there]]] = await tx.run(*people.add_known(person))
+        [_, [account]] = await tx.run(*people.locked_account(there))
+        if person.erased_at_ms is not None or people.Account(*account).erased_at_ms is not None:
+            raise ErasedThere(person)
         if there != person.actor_id:
             named[person.actor_id] = str(there)
     return named
@@ -264,6 +279,14 @@ async def others_there(source: Reader, target: Reader, project: str) -> list[Kno
         for each, known in zip(everyone, there, strict=True)
         if known not in {None, each.actor_id}
     ]
+
+
+async def check_erased(source: Reader, target: Reader, project: str) -> None:
+    """Raises `ErasedThere` if a person of the project was erased in one of the databases."""
+    for person in await people.of_project(source, project):
+        there = await people.by_id(target, person.actor_id)
+        if person.erased_at_ms is not None or (there and there.erased_at_ms is not None):
+            raise ErasedThere(person)
 
 
 async def waiting_rollout(source: Reader, log_id: int) -> str | None:

@@ -1,0 +1,46 @@
+"""A move is refused if people or clocks of the two databases do not fit, and can be undone."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from firmtrail.access import people, projects
+from firmtrail.database.database import Database
+from firmtrail.moving import arrival
+from firmtrail.moving.arrival import ErasedThere
+from tests.contract.moving import Move, new_move, other_database
+from tests.databases import read
+from tests.postgres_server import PostgresServer
+
+
+@pytest.fixture
+async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIterator[str]:
+    async with other_database(back_end, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
+    async with new_move(db, other_url, tmp_path) as move:
+        yield move
+
+
+async def _boss(db: Database) -> str:
+    [[boss]] = await read(db, "SELECT actor_id FROM users WHERE email = 'boss@example.org'")
+    return str(boss)
+
+
+async def test_a_person_who_was_erased_there_is_not_revived(move: Move) -> None:
+    boss = await _boss(move.source)
+    await arrival.check_erased(move.source, move.target, "acme")
+    _, arriving = await move.arrive()
+    async with move.target.transaction() as tx:
+        await tx.run(people.ensure(boss, "boss@example.org", 5), people.erase(boss))
+    with pytest.raises(ErasedThere, match=boss):
+        await arrival.check_erased(move.source, move.target, "acme")
+    with pytest.raises(ErasedThere, match=boss):  # also if it happened after the check
+        await arrival.activate(move.target, arriving)
+    assert await people.role_of(move.target, "acme", boss) is None
+    assert await read(move.target, "SELECT token_id FROM tokens WHERE project = 'acme'") == []
+    assert await projects.newest_log(move.target, "acme") is None
