@@ -47,6 +47,7 @@ REFUSALS = (
     rows.OtherProjectsLog,
     log.Corrupt,
     arrival.ErasedThere,
+    arrival.ClocksDiffer,
 )
 """Errors whose message says what to do."""
 
@@ -192,6 +193,7 @@ async def _check(sides: Sides, heads: Sequence[Head]) -> None:
     for head in heads:
         await logs.check_beginning(sides.source, sides.target, head)
     await rows.check_webhooks(sides.source, sides.project, {head.log_id for head in heads})
+    await arrival.check_clocks(sides.target, heads[-1])
     await arrival.check_erased(sides.source, sides.target, sides.project)
     others = await arrival.others_there(sides.source, sides.target, sides.project)
     rollout = await arrival.waiting_rollout(sides.source, heads[-1].log_id)

@@ -32,7 +32,7 @@ from firmtrail.rebuilding import generations
 from firmtrail.rebuilding.builder import LEASE_MS
 from firmtrail.rebuilding.generations import Busy, Overtaken
 from firmtrail.rebuilding.rebuild import rebuild
-from firmtrail.recording.commit import SYSTEM, begin
+from firmtrail.recording.commit import AHEAD_MS_MAX, SYSTEM, begin, until_text
 from firmtrail.recording.recorder import start_log
 
 ARRIVED_EVENTS = 2
@@ -78,6 +78,18 @@ class ErasedThere(Exception):
             f"{person.email or person.actor_id}, who is or was a member, is erased in one of the "
             f"two instances only (user {person.actor_id}). Erase this person in the other one with "
             "`firmtrail user erase`, then move. If the project has stopped, use --undo first."
+        )
+
+
+class ClocksDiffer(Exception):
+    """The clock of the other database is so slow that the new log would take no events."""
+
+    def __init__(self, last_ms: int, there_ms: int) -> None:
+        super().__init__(
+            f"The project is at {until_text(last_ms)}, by the clock here or its last event, and "
+            f"the clock of the other database at {until_text(there_ms)}. A log takes no events if "
+            f"its last one is over {AHEAD_MS_MAX // 60_000} minutes ahead of the clock. Set the "
+            "clocks right, or wait, then move."
         )
 
 
@@ -252,7 +264,7 @@ async def give_up(target: Database, last: Head, to: str) -> None:
                 raise UsedThere
             await rows.delete(tx, last.project, copies)
             await tx.run(projects.leave(last.project))
-        await tx.run(moving.set_closed(log_id, moving.OPEN))
+        await tx.run(moving.set_closed(log_id, moving.OPEN), log.accept_clock(log_id))
         commit = await begin(tx, log_id, MinimumSizes())
         if head.size == 0:
             continued = LogContinued(last.number, last.size)
@@ -287,6 +299,15 @@ async def check_erased(source: Reader, target: Reader, project: str) -> None:
         there = await people.by_id(target, person.actor_id)
         if person.erased_at_ms is not None or (there and there.erased_at_ms is not None):
             raise ErasedThere(person)
+
+
+async def check_clocks(target: Reader, last: Head) -> None:
+    """Raises `ClocksDiffer` if the new log would take no events by the clock there, because the
+    last log here ends, or would be closed, too much later."""
+    [[there_ms]] = await target.read(Statement("SELECT now_ms()"))
+    last_ms = last.recorded_at_ms if last.closed else max(last.recorded_at_ms, last.now_ms)
+    if last_ms > there_ms + AHEAD_MS_MAX:
+        raise ClocksDiffer(last_ms, there_ms)
 
 
 async def waiting_rollout(source: Reader, log_id: int) -> str | None:

@@ -7,8 +7,10 @@ import pytest
 
 from firmtrail.access import people, projects
 from firmtrail.database.database import Database
+from firmtrail.eventstore import moving
 from firmtrail.moving import arrival
-from firmtrail.moving.arrival import ErasedThere
+from firmtrail.moving.arrival import ClocksDiffer, ErasedThere
+from firmtrail.recording.commit import AHEAD_MS_MAX
 from tests.contract.moving import Move, new_move, other_database
 from tests.databases import read
 from tests.postgres_server import PostgresServer
@@ -44,3 +46,17 @@ async def test_a_person_who_was_erased_there_is_not_revived(move: Move) -> None:
     assert await people.role_of(move.target, "acme", boss) is None
     assert await read(move.target, "SELECT token_id FROM tokens WHERE project = 'acme'") == []
     assert await projects.newest_log(move.target, "acme") is None
+
+
+async def test_a_clock_that_is_far_behind_refuses_a_move_and_no_undo(move: Move) -> None:
+    end, copies = await move.stop(), await move.copy()
+    await arrival.check_clocks(move.target, end.head)
+    late_ms = end.head.now_ms + 2 * AHEAD_MS_MAX
+    open_head = end.head._replace(closed=False)
+    for late in (end.head._replace(recorded_at_ms=late_ms), open_head._replace(now_ms=late_ms)):
+        with pytest.raises(ClocksDiffer, match=r"20.*Z.*20.*Z"):
+            await arrival.check_clocks(move.target, late)
+    late = end.head._replace(recorded_at_ms=late_ms)
+    log_id = await arrival.prepare(move.target, late, copies[late.log_id])
+    await arrival.give_up(move.target, late, "eu")
+    assert await moving.closed_state(move.target, log_id) == moving.GIVEN_UP
