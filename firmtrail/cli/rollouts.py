@@ -152,10 +152,10 @@ def _plan_row(number: int, phase: Any) -> dict[str, Any]:
         "phase": number,
         "percent": phase["percent"],
         "state": phase["state"],
-        "began_at": phase["began_at"],
+        "begin": phase["began_at"] or phase.get("begins_at"),
         "waits_for": waits,
         "reached_at": phase["reached_at"],
-        "earliest_end": phase["earliest_end"],
+        "earliest_end": phase["earliest_end"] or phase.get("ends_at"),
     }
     return row | ({"devices": phase["devices"]} if "devices" in phase else {})
 

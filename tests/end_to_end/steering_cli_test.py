@@ -3,6 +3,7 @@
 import io
 import re
 import socketserver
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
@@ -17,6 +18,25 @@ from tests.end_to_end.conftest import Serve
 M = ("--model", "m")
 ALL = {"matching": 4}
 BAR_COLUMNS = 40
+
+
+def check_forecasts(*tables: list[str]) -> None:
+    """Checks that tables of a plan's two phases have no empty columns, of a dry run or not."""
+    for titles, first, second in tables:
+        for title in ("begin", "earliest end", "devices"):
+            assert title in titles
+        assert "began" not in titles
+        assert (first.count("Z"), second.count("Z")) == (2, 1)
+
+
+def check_warnings(done: Callable[..., Done]) -> None:
+    """Recalls a version that no device runs, twice."""
+    recalled = done("rollback", "1.1.0", *M, "--reason", "burns")
+    assert recalled.out.startswith("r_")
+    assert "No device of m runs 1.1.0 now." in recalled.said
+    again = f"A recall of 1.1.0 is under way already: {recalled.out.strip()}."
+    assert again in done("rollback", "1.1.0", *M, "--dry-run").said
+    assert again in done("rollback", "1.1.0", *M, "--reason", "burns").said
 
 
 @pytest.mark.timeout(90)
@@ -51,6 +71,7 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     assert "earliest end" in forecast
     planned = done("rollout", "start", "1.1.0", *M, "--plan", str(plan)).out.strip()
     phases = done("rollout", "plan", planned).out
+    check_forecasts(forecast.splitlines()[1:], phases.splitlines())
     assert "current" in phases
     assert "next" in phases
     assert "is running" in done("rollout", "advance", planned).said
@@ -64,12 +85,7 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     assert (watched["state"], watched["state_reason"]) == ("paused", "smoke")
     assert (watched["progress"]["matching"], watched["silent_after_s"]) == (1, 600)
     assert "devices that run it" in done("rollback", "1.1.0", *M, "--dry-run").out
-    recalled = done("rollback", "1.1.0", *M, "--reason", "burns")
-    assert recalled.out.startswith("r_")
-    assert "No device of m runs 1.1.0 now." in recalled.said
-    again = f"A recall of 1.1.0 is under way already: {recalled.out.strip()}."
-    assert again in done("rollback", "1.1.0", *M, "--dry-run").said
-    assert again in done("rollback", "1.1.0", *M, "--reason", "burns").said
+    check_warnings(done)
     assert "the question is q_" in done("ask", "d1").said
     unanswered = run("ask", "d1", "--wait", "1")
     assert (unanswered.exit_code, "No answer yet" in unanswered.said) == (1, True)

@@ -325,6 +325,24 @@ async def test_a_dry_run_forecasts_its_phases_and_warns_of_one_that_never_ends(
     assert "waits for 50 reports" in found["warnings"][0]
 
 
+async def test_a_rollout_that_is_scheduled_shows_the_forecast_of_its_dry_run(
+    fleet: Site,
+) -> None:
+    phases = [{"percent": 50, "after_s": 60}, {"percent": 75}, {"percent": 100}]
+    body = {"model": "m", "version": "1.1.0", "plan": {"phases": phases}}
+    body |= {"start_at": in_seconds(600)}
+    dry = (await post(fleet, "rollouts", {**body, "dry_run": True})).json["phases"]
+    rollout = (await post(fleet, "rollouts", body)).json["id"]
+    found = (await shown(fleet, rollout))["phases"]
+    expected = [(each["begins_at"], each["ends_at"], each["devices"]) for each in dry]
+    assert [(each["begins_at"], each["ends_at"], each["devices"]) for each in found] == expected
+    assert [begin is not None for begin, _, _ in expected] == [True, True, False]
+    assert [each["began_at"] for each in found] == [None] * 3, "none has begun"
+    assert time_ms(expected[1][0]) == time_ms(expected[0][1]) == time_ms(expected[0][0]) + 60_000
+    await post(fleet, "releases/m/1.1.0/withdraw", {"reason": "bad"})
+    assert all("begins_at" not in each for each in (await shown(fleet, rollout))["phases"])
+
+
 async def test_a_dry_run_warns_of_whatever_keeps_it_from_offering_something(fleet: Site) -> None:
     body = {"model": "m", "version": "1.1.0", "dry_run": True}
     assert "warnings" not in (await post(fleet, "rollouts", body)).json

@@ -10,10 +10,10 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.events.steering import AutoRollout, PlanPhase, Window
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.faults import BrokenRule, raise_if_broken
-from firmtrail.rules import phases, rollout, window
+from firmtrail.rules import phases, window
 from firmtrail.rules.phases import PhaseTimes, Windows
 from firmtrail.rules.plan import PLAN_PHASES_MAX
-from firmtrail.rules.rollout import PlanTime, RolloutState
+from firmtrail.rules.rollout import BUCKETS, PlanTime, RolloutState
 
 type Percent = Annotated[
     float, Meta(ge=0, le=100, description="a percentage with two decimals at most")
@@ -93,8 +93,14 @@ class ShownPhase(msgspec.Struct, frozen=True, kw_only=True):
     earliest_end: TimeText | None
     """The time before which the next phase does not begin, unless a person advances; null while
     the rollout is paused, or the project halted."""
+    begins_at: TimeText | UnsetType | None = UNSET
+    """When it began, or begins if nothing fails; null while that is unknown. Like the next two, it
+    is in dry runs, and in a single rollout as it is now, unless its release is withdrawn."""
+    ends_at: TimeText | UnsetType | None = UNSET
+    """When it ended, or ends if nothing fails and its condition is met as soon as its time is over;
+    null while that is unknown, and for the last phase."""
     devices: int | UnsetType = UNSET
-    """In a dry run: about how many devices it reaches, in all."""
+    """About how many devices it reaches, in all."""
 
 
 def _not_growing(phases: Sequence[WantedPhase]) -> BrokenRule | None:
@@ -197,20 +203,37 @@ def shown_phases(
     ]
 
 
+def expected_phases(
+    found: RolloutState,
+    at: PlanTime,
+    matching: int,
+    windows: Windows,
+    *,
+    times: Sequence[PhaseTimes] = (),
+) -> list[ShownPhase]:
+    """Returns the phases of a rollout, as `shown_phases` does, and when each begins and ends if
+    nothing fails, and about how many devices it reaches."""
+    shown, forecast = shown_phases(found, at, times, windows), phases.forecast(found, at, windows)
+    begins = [
+        each.began_at or time_or_none(expected.begins_at_ms)
+        for each, expected in zip(shown, forecast, strict=True)
+    ]
+    return [
+        msgspec.structs.replace(
+            each, begins_at=begin, ends_at=end, devices=round(matching * phase.reach / BUCKETS)
+        )
+        for each, begin, end, phase in zip(
+            shown, begins, [*begins[1:], None], found.plan, strict=True
+        )
+    ]
+
+
 def forecast_of(
     found: RolloutState, at: PlanTime, matching: int, windows: Windows
 ) -> list[ShownPhase]:
     """Returns the phases of a rollout that was not started: when each begins and ends if nothing
     fails, and about how many devices it reaches."""
-    shown = shown_phases(found, at, (), windows)
     return [
-        msgspec.structs.replace(
-            each,
-            began_at=time_or_none(expected.begins_at_ms),
-            earliest_end=time_or_none(expected.ends_at_ms),
-            devices=round(matching * phase.reach / rollout.BUCKETS),
-        )
-        for each, expected, phase in zip(
-            shown, phases.forecast(found, at, windows), found.plan, strict=True
-        )
+        msgspec.structs.replace(each, began_at=each.begins_at, earliest_end=each.ends_at)
+        for each in expected_phases(found, at, matching, windows)
     ]

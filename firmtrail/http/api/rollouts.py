@@ -16,6 +16,7 @@ from firmtrail.http.api.rollout_plans import (
     PauseIf,
     ShownPhase,
     WantedWindow,
+    expected_phases,
     shown_pause_if,
     shown_phases,
     shown_window,
@@ -231,7 +232,12 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     waiting = waits(now.control, found, at, times)
     body = msgspec.structs.replace(body, progress=counted, waits_for=waiting)
     if found.plan:
-        listed = shown_phases(found, at, times, phases.windows_of(now.control, found))
+        windows = phases.windows_of(now.control, found)
+        listed = (
+            expected_phases(found, at, counted.matching, windows, times=times)
+            if withdrawn_at_ms is None
+            else shown_phases(found, at, times, windows)
+        )
         body = msgspec.structs.replace(body, phases=listed)
     if found.is_rollback:
         body = msgspec.structs.replace(body, devices=await named_devices(call, now, found))
