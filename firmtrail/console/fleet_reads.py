@@ -110,7 +110,7 @@ async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
 async def _size_a_minute_ago(call: AnyCall) -> int:
     """Reads on a connection of its own, so a page takes it before it holds its moment."""
     then_ms = call.services.access.now_ms() - RATE_MS
-    return max(0, await sizes.at(call.db, call.log_id, then_ms))
+    return await sizes.at(call.db, call.log_id, then_ms)
 
 
 async def _shares_now(call: AnyCall, now: ConsistentRead, found: Shares) -> Shares:

@@ -16,6 +16,17 @@ from firmtrail.http.call import AnyCall
 type QueryValue = str | int | Sequence[str] | None
 
 
+class OlderLog(NamedTuple):
+    """Says which log has the newest event of a moment before the project's newest log began."""
+
+    number: int
+    size: int
+    """How many events that log had at the moment."""
+    newest: int
+    """The number of the project's newest log."""
+    newest_began_ms: int
+
+
 class Moment(NamedTuple):
     """Names what a page knows: the size of the log, and, if it shows the past, the size then."""
 
@@ -23,6 +34,13 @@ class Moment(NamedTuple):
     stop: int | None = None
     at_ms: int | None = None
     """The time as of which the past is shown, if one was asked for or is known."""
+    older: OlderLog | None = None
+    """Where the moment is, if `stop` is below 0."""
+
+    @property
+    def shown_size(self) -> int:
+        """Returns how many events of the newest log the page knows."""
+        return self.size if self.stop is None else max(0, self.stop)
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):

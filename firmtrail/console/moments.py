@@ -8,7 +8,8 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
-from firmtrail.eventstore import sizes
+from firmtrail.console.here import OlderLog
+from firmtrail.eventstore import lineage, log, sizes
 from firmtrail.http import query_times
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import invalid_parameter
@@ -25,10 +26,12 @@ type PageTime = Annotated[
 
 
 class PastMoment(NamedTuple):
-    """Holds the size of the log that `as_of` selects, and the time that this is; None: now."""
+    """Holds the size of the log that `as_of` selects, and the time that this is; None: now. The
+    size is below 0 for a time at which an older log was the newest."""
 
     stop: int | None = None
     at_ms: int | None = None
+    older: OlderLog | None = None
 
 
 async def past_of(call: AnyCall) -> PastMoment:
@@ -39,10 +42,21 @@ async def past_of(call: AnyCall) -> PastMoment:
         return PastMoment()
     stop = await query_times.size_as_of(call, as_of)
     if not as_of.startswith("@"):
-        return PastMoment(stop, query_times.parameter_ms("as_of", as_of))
+        at_ms = query_times.parameter_ms("as_of", as_of)
+        return PastMoment(stop, at_ms, await _older_log(call, stop) if stop < 0 else None)
     if stop == 0:
         return PastMoment(stop)
     return PastMoment(stop, await sizes.recorded_at_ms(call.db, call.log_id, stop - 1))
+
+
+async def _older_log(call: AnyCall, stop: int) -> OlderLog:
+    """Returns the older log that a size below 0 is in. At the very first log's beginning it is
+    that log, with no events."""
+    newest = await log.head(call.db, call.log_id)
+    began_ms = await sizes.recorded_at_ms(call.db, call.log_id, 0)
+    segments = lineage.segments_of(await call.db.read(lineage.segments(call.log_id)))
+    begun = [each for each in segments if each.start < stop] or segments[:1]
+    return OlderLog(begun[-1].number, stop - begun[-1].start, newest.number, began_ms)
 
 
 def as_time(parameter: str, text: str | None) -> str | None:

@@ -37,7 +37,8 @@ GET also answers HEAD. To try a route here, press Authorize and paste an API tok
 `firmtrail token create`, or a device's secret."""
 
 _HEADERS = {
-    LOG_SIZE: "The number of events in the log that the answer was read from.",
+    LOG_SIZE: "The number of events in the log that the answer was read from. For a time before "
+    "the newest log it is below 0: -n stands for all events of earlier logs but their last n.",
     POLL_AFTER: "The device should call again after this many seconds.",
     "Content-Range": "The range of the bytes that the answer holds, or their number.",
     "ETag": "A hash of the body, for If-None-Match and If-Match.",

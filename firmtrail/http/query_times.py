@@ -24,17 +24,19 @@ class Positions(NamedTuple):
 async def positions_between(
     call: AnyCall, log_id: int, since: str | None, until: str | None
 ) -> Positions:
-    """Returns the positions recorded at since <= time < until: times never decrease along a log."""
+    """Returns the positions of this log recorded at since <= time < until: times never decrease
+    along a log."""
     db, start, stop = call.db, 0, POSITION_MAX
     if since is not None:
         start = max(start, await sizes.at(db, log_id, parameter_ms("since", since) - 1))
     if until is not None:
-        stop = await sizes.at(db, log_id, parameter_ms("until", until) - 1)
+        stop = max(0, await sizes.at(db, log_id, parameter_ms("until", until) - 1))
     return Positions(start, stop)
 
 
 async def size_as_of(call: AnyCall, as_of: str) -> int:
-    """Returns the size of the log that `as_of` selects."""
+    """Returns the size of the log that `as_of` selects: below 0 for a time before the newest log,
+    as `sizes.at` says."""
     db, log_id = call.db, call.log_id
     if as_of.startswith("@"):
         size = int(as_of[1:])

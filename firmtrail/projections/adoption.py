@@ -34,7 +34,7 @@ class Adoption:
         if kept is not None:
             return kept
         stop = min((await log.head(self._db, log_id)).size, await sizes.at(self._db, log_id, at_ms))
-        _, counts = await fleet_versions.counts(self._db, log_id, max(stop, 0))
+        _, counts = await fleet_versions.counts(self._db, log_id, stop)
         found = tuple(counts)
         if at_ms < now_ms - SETTLED_MS:
             self._kept[log_id, at_ms] = found

@@ -1,10 +1,13 @@
 """Tests a project that continues in a new log: users see one log, auditors both."""
 
 import asyncio
+import re
 from typing import Any
 
 import msgspec
 
+from firmtrail.access import projects
+from firmtrail.events.times import time_ms
 from firmtrail.eventstore import log
 from tests.publishing import ACME, opened
 from tests.service.continued import go_on
@@ -60,6 +63,42 @@ async def test_reports_known_before_the_new_log_are_still_answered(site: Site) -
     counted = (await site.get(f"{P}/versions?as_of={known_at}")).json["items"]
     assert {(each["version"], each["devices"]) for each in counted} == {(None, 1), ("1.0.0", 1)}
     assert await version("2020-01-01T00:00:00Z") == (None, 404)
+
+
+async def test_pages_of_a_time_before_the_new_log_name_the_old_one(site: Site) -> None:
+    await site.report(FIRST)
+    known_at = (await site.get(f"{D}/history")).json["items"][0]["recorded_at"]
+    await asyncio.sleep(0.01)
+    await site.report(SECOND)
+    size = (await log.head(site.services.db, site.log_id)).size
+    await go_on(site)
+    for path in ("", "/devices", "/devices/d1", "/log", "/search?q=d"):
+        joined = "&" if "?" in path else "?"
+        answer = await site.get(f"/console/acme{path}{joined}as_of={known_at}", "admin")
+        words = " ".join(re.sub(r"<[^>]*>", "", answer.body.decode()).split())
+        assert f"As known at position {size - 1} of log 1, " in words, path
+        assert "Log 2 begins " in words
+        assert f"From the first {size - 1} events of log 1 of acme" in words
+    answer = await site.get("/console/acme?as_of=2020-01-01T00:00:00Z", "admin")
+    words = re.sub(r"<[^>]*>", "", answer.body.decode())
+    assert "From the first 0 events of log 1 of acme" in words
+    assert (await site.get(f"{P}/events?until={known_at}")).body == b""
+
+
+async def test_the_fleets_chart_shows_what_ran_before_the_new_log(site: Site) -> None:
+    await site.report(FIRST)
+    known_at = (await site.get(f"{D}/history")).json["items"][0]["recorded_at"]
+    await asyncio.sleep(0.01)
+    await site.report(SECOND)
+    old, adoption = site.log_id, site.services.adoption
+    times = [time_ms("2020-01-01T00:00:00Z"), time_ms(known_at)]
+    before = await adoption.at(old, times, times[-1])
+    assert {each.version for each in before[1]} == {None, "1.0.0"}
+    await go_on(site)
+    newest = await projects.newest_log(site.services.db, "acme")
+    assert newest is not None
+    assert newest[0] != old
+    assert await adoption.at(newest[0], times, times[-1]) == before
 
 
 async def test_an_actor_is_known_by_the_old_log(site: Site) -> None:

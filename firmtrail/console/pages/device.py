@@ -9,10 +9,9 @@ from aiohttp import web
 from firmtrail.access import attributes
 from firmtrail.console import places, render, strip
 from firmtrail.console.here import Moment
+from firmtrail.console.moments import past_of
 from firmtrail.console.places import Place, Places
 from firmtrail.console.rows import PROJECT, PageQuery, page
-from firmtrail.events.times import time_ms
-from firmtrail.http import query_times
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import case_of, consistent_read, device_saying_and_control
 from firmtrail.http.errors import NotFound
@@ -142,13 +141,12 @@ async def _now(call: AnyCall) -> Known:
 
 
 async def _then(call: Call[PageQuery, None]) -> Known:
-    as_of, name = call.query.as_of or "", call.path("device")
-    stop = await query_times.size_as_of(call, as_of)
+    name, past = call.path("device"), await past_of(call)
+    stop = past.stop or 0
     states = await fleet_past.states(call.db, Past(call.log_id, stop), [name])
     if name not in states:
         raise NotFound(f"There was no device {name}.")
-    at_ms = None if as_of.startswith("@") else time_ms(as_of)
-    return Known(states[name], Moment(stop, stop, at_ms))
+    return Known(states[name], Moment(stop, *past))
 
 
 def _trail(

@@ -7,9 +7,9 @@ from aiohttp import web
 
 from firmtrail.console import render
 from firmtrail.console.here import Moment
+from firmtrail.console.moments import past_of
 from firmtrail.console.rows import PROJECT, PartName, page
-from firmtrail.events.times import time_ms
-from firmtrail.http import device_lists, query_times
+from firmtrail.http import device_lists
 from firmtrail.http.call import Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.device_lists import DeviceFilters
@@ -113,16 +113,16 @@ async def _now(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
 async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
     query, db = call.query, call.db
     device_lists.check_past(query)
-    stop = await query_times.size_as_of(call, query.as_of or "")
+    moment = await past_of(call)
+    stop = moment.stop or 0
     past = Past(call.log_id, stop)
     current = await outdated.current_then(db, past.log_id, stop)
     which = device_lists.filter_then(call, query, current)
     listed = await fleet_past.page(db, past, which, after=query.after or "", limit=SHOWN_MAX)
     _, counts = await fleet_versions.counts(db, call.log_id, stop)
-    at_ms = None if str(query.as_of).startswith("@") else time_ms(query.as_of or "")
     found = [CurrentDevice(state, None) for state in listed.devices]
     more = listed.last is not None
-    return Listed(found, more, current, {}, Moment(stop, stop, at_ms), counts), listed.last
+    return Listed(found, more, current, {}, Moment(stop, *moment), counts), listed.last
 
 
 async def _count(call: Call[DevicesPageQuery, None]) -> tuple[int, bool] | None:
