@@ -27,8 +27,8 @@ LAYERS = {
     "recording": "database events eventstore projections publishing rules",
     "rebuilding": "database events eventstore projections publishing rules",
     "webhooks": (
-        "config __version__ database events eventstore followers projections publishing recording "
-        "repeats rules"
+        "access config __version__ database events eventstore followers projections publishing "
+        "recording repeats rules"
     ),
     "commands": (
         "access database events eventstore projections publishing rebuilding recording rules "

@@ -86,7 +86,7 @@ async def selected(
     control: Control,
 ) -> list[Selected]:
     """Returns the messages of each entry for this webhook; most entries may have none. `control` is
-    the project's, as of these entries or later."""
+    the project's, as of these entries or later; `webhook.log_id` is the log that it is of."""
     envelopes = [envelope_of(text) for _, _, text in entries]
     subjects = {each.subject for each in envelopes}
     models = {} if webhook.models is None else await _models(db, webhook, control, subjects)
@@ -156,7 +156,7 @@ def _notice_data(recorded: Recorded, rollouts: Mapping[str, RolloutState]) -> di
         case RolloutStarted(approvals=int(approvals)) as event if approvals > 0:
             said = {"version": event.version, "model": event.model, "approvals": approvals}
             return {"rollout": name, **said}
-        case RolloutPlanChanged(approvals=int(approvals)) if approvals > 0:
+        case RolloutPlanChanged(approvals=int(approvals)) if approvals > 0 and name in rollouts:
             found = rollouts[name]
             said = {"version": found.version, "model": found.model, "approvals": approvals}
             return {"rollout": name, **said}

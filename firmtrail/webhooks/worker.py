@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import structlog
 
+from firmtrail.access import projects
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.times import DAY_MS
 from firmtrail.events.webhooks import WebhookChanged
@@ -158,10 +159,21 @@ class WebhookWorker:
         return True
 
     async def _selected(self, page: EntryPage, head: log.Head) -> list[Selected]:
-        webhook = self._webhook._replace(log_id=self._log_id)
-        control = await self._sending.recorder.controls.at(self._log_id, head.control_count)
+        newest = await self._newest(head)
+        webhook = self._webhook._replace(log_id=newest.log_id)
+        control = await self._sending.recorder.controls.at(newest.log_id, newest.control_count)
         place = LogPlace(head.project, head.number)
         return await messages.selected(self._sending.db, webhook, place, page, control=control)
+
+    async def _newest(self, head: log.Head) -> log.Head:
+        """Returns the end of the project's newest log, whose views say what is so now. A log that
+        another one replaced has no views in a database to which the project was moved."""
+        if not head.closed:
+            return head
+        newest = await projects.newest_log(self._sending.db, head.project)
+        if newest is None:  # the project has just left this database again
+            raise _Over
+        return await log.head(self._sending.db, newest[0])
 
     async def _next_log(self, head: log.Head) -> bool:
         """Continues at the beginning of the log that replaced this one."""

@@ -19,6 +19,7 @@ from firmtrail.webhooks.targets import AllowedTargets
 from firmtrail.webhooks.worker import Sending, WebhookWorker
 from tests.contract.moving import Move, new_move, other_database
 from tests.databases import read, write
+from tests.fleet import report
 from tests.people import add_project, new_access
 from tests.postgres_server import PostgresServer
 
@@ -97,3 +98,36 @@ async def test_a_webhook_gets_nothing_of_another_project(move: Move) -> None:
     assert got == []
     assert webhook.failures == 1
     assert "another project" in str(webhook.last_error)
+
+
+@pytest.mark.parametrize("models", [None, '["mx"]'])
+async def test_a_moved_webhook_gets_the_rest_of_the_old_log_and_then_the_new_one(
+    move: Move, models: str | None
+) -> None:
+    first = min(await _ids(move))
+    text = "UPDATE webhooks SET log_id = $1, position = $2, models = $3, next_at_ms = 0"
+    await write(move.source, text, first, 0, models)
+    sent, _ = await one_turn(move.source, move.recorder)
+    assert {each.log for each in sent} == {1, 2}
+    middle = sent[2].position
+    await write(move.source, text, first, middle, models)
+    _, arriving = await move.arrive()
+    await arrival.activate(move.target, arriving)
+    recorder = Recorder(move.target)
+    await recorder.report(arriving.log_id, [report("1.0.0", device="d5", seq=78)])
+    got, webhook = await one_turn(move.target, recorder)
+    await recorder.close()
+    assert (webhook.failures, webhook.last_error) == (0, None)
+    assert webhook.log_id == arriving.log_id
+    rest = [each for each in sent if each.log > 1 or (each.position or 0) >= (middle or 0)]
+    assert got[: len(rest)] == rest
+    last = arriving.end.head.number
+    added = [(each.log, each.type.split(".")[1]) for each in got[len(rest) :]]
+    if models is None:
+        assert added == [
+            *((last, name) for name in ("AccessRecordSealed", "ProjectMoveStarted")),
+            *((last + 1, name) for name in ("LogContinued", "ProjectArrived", "FirmwareInstalled")),
+        ]
+    else:
+        assert len(rest) < len(sent)
+        assert added == [(last + 1, "FirmwareInstalled")]
