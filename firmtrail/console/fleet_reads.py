@@ -132,13 +132,7 @@ def _on_latest(counts: Sequence[VersionCount], current: CurrentReleases) -> floa
     total = sum(count.devices for count in known)
     if not total:
         return None
-    latest = sum(
-        count.devices
-        for count in known
-        if count.version is not None
-        and release.outdated_since_ms(current, count.model, count.version) is None
-    )
-    return latest / total
+    return sum(count.devices for count in known if _is_latest(current, count)) / total
 
 
 def _models(counts: Sequence[VersionCount]) -> list[str]:

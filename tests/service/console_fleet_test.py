@@ -35,6 +35,12 @@ async def test_the_fleet_page_counts_what_the_api_counts(fleet: Site) -> None:
     assert (shown["failing"], shown["silent for 7 days"]) == ("0", "0")
 
 
+async def test_a_withdrawn_version_is_not_the_latest_release(fleet: Site) -> None:
+    await fleet.report({"version": "1.2.0"})
+    await post(fleet, "releases/m/1.2.0/withdraw", {"reason": "it reboots"})
+    assert facts(await page(fleet))["on their latest release"] == "0.0%"
+
+
 async def test_a_new_device_is_shown_as_never_called_and_counts_as_silent_after_a_week(
     fleet: Site,
 ) -> None:
