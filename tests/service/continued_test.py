@@ -85,6 +85,29 @@ async def test_pages_of_a_time_before_the_new_log_name_the_old_one(site: Site) -
     assert (await site.get(f"{P}/events?until={known_at}")).body == b""
 
 
+async def test_an_entry_of_an_older_log_is_shown_as_of_a_time_that_knew_it(site: Site) -> None:
+    await site.report(FIRST)
+    [line] = (await site.get(f"{D}/history")).json["items"]
+    await asyncio.sleep(0.01)
+    await site.report(SECOND)
+    await go_on(site)
+    entry = f"/console/acme/log/1/{line['position']}"
+    later = f"/console/acme/log/1/{line['position'] + 1}"
+    then, new = f"as_of={line['recorded_at']}", "as_of=@0"
+    html = (await site.get(f"/console/acme/devices/d1?{then}", "admin")).body.decode()
+    assert f'href="{entry}?as_of=' in html
+    for path, status in (
+        (f"{entry}?{then}", 200),
+        (f"{later}?{then}", 404),
+        (f"{later}?{new}", 200),
+        (f"/console/acme/log/2/0?{then}", 404),
+        (f"/console/acme/log/2/0?{new}", 404),
+    ):
+        assert (await site.get(path, "admin")).status == status, path
+    shown = [(await site.get(f"{entry}?{each}", "admin")).body for each in (then, new)]
+    assert [b'rel="next"' in each for each in shown] == [False, True]
+
+
 async def test_the_fleets_chart_shows_what_ran_before_the_new_log(site: Site) -> None:
     await site.report(FIRST)
     known_at = (await site.get(f"{D}/history")).json["items"][0]["recorded_at"]

@@ -16,7 +16,7 @@ from firmtrail.console.pages.log import head_of, names_in, verifier_of
 from firmtrail.console.rows import ADMINISTER, AUDIT, PROJECT, PageQuery, action, page
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
-from firmtrail.eventstore import free_texts, log
+from firmtrail.eventstore import free_texts, lineage, log
 from firmtrail.http import recorded_reads
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
@@ -35,7 +35,8 @@ async def get_entry(call: Call[PageQuery, None]) -> web.Response:
     """Show one entry of the log, with its proof."""
     head, position = await _place(call)
     past = await past_of(call)
-    if past.stop is not None and (head.log_id != call.log_id or position >= past.stop):
+    known = head.size if past.stop is None else await _size_then(call, head, past.stop)
+    if position >= known:
         raise NotFound("The log did not have this entry at that moment.")
     await recorded_reads.record(call, {"log": head.number})
     entry, text = await free_texts.entry_and_text(call.db, head.log_id, position)
@@ -48,6 +49,7 @@ async def get_entry(call: Call[PageQuery, None]) -> web.Response:
         title=f"Position {position}",
         moment=Moment(head.size, *past),
         head=head,
+        has_next=position + 1 < known,
         entry=entry,
         recorded=recorded,
         name=type(recorded.event).__name__,
@@ -94,6 +96,14 @@ def _free_text(event: Event, text: str | None) -> EventText | None:
     if event.TEXT is None or getattr(event, event.TEXT) is None:
         return None
     return EventText(event.TEXT, text)
+
+
+async def _size_then(call: AnyCall, head: log.Head, stop: int) -> int:
+    """Returns how many events of this log the project knew after the first `stop` events of its
+    newest log, which may be below 0. It knew none of a log that this one does not continue."""
+    segments = await lineage.all_segments(call.db, call.log_id)
+    sizes = {each.log_id: min(stop - each.start, each.size) for each in segments}
+    return sizes.get(head.log_id, 0)
 
 
 async def _place(call: AnyCall) -> tuple[log.Head, int]:
