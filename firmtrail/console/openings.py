@@ -37,8 +37,8 @@ class OpeningsDay(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """Says when an opening begins, in the clock of the window, and how long it lasts; "now" and
-    "more than" stand for those that a search of bounded length does not find."""
+    """Says when an opening begins, in the clock of the window, and how long it lasts; "now",
+    "at its start" and "more than" stand for those that a search of bounded length does not find."""
 
     begins: str
     lasts: str
@@ -55,15 +55,29 @@ class OpeningsPicture(NamedTuple):
     """Whether each device goes by a zone of its own; the picture then shows UTC."""
 
 
-def picture(window: Window, now_ms: int) -> OpeningsPicture:
-    """Returns the picture of the days from today on, in the zone of the window."""
+def from_start(window: Window, start_at_ms: int | None, now_ms: int) -> OpeningsPicture:
+    """Returns the picture for a rollout: from its start on, or from now on if it has begun."""
+    if start_at_ms is not None and start_at_ms > now_ms:
+        return picture(window, start_at_ms, older="at its start")
+    return picture(window, now_ms)
+
+
+def picture(window: Window, now_ms: int, *, older: str = "now") -> OpeningsPicture:
+    """Returns the picture of the days from that of `now_ms` on, in the zone of the window. `older`
+    is the begin, in words, of an opening that began before them."""
     zone = rules.zone_of(window, None)
     midnights = _midnights(now_ms, zone)
     open_times = _open_times(window, zone, midnights, now_ms)
     return OpeningsPicture(
         [_day(n, midnights, open_times, zone) for n in range(DAYS)],
         [(LEFT + WIDTH * hour / 24, f"{hour:02}") for hour in HOURS],
-        [_opening(window, each, zone, now_ms) for each in _coming(open_times, now_ms)[:LISTED_MAX]],
+        [
+            each._replace(begins=each.begins or older)
+            for each in (
+                _opening(window, found, zone, now_ms)
+                for found in _coming(open_times, now_ms)[:LISTED_MAX]
+            )
+        ],
         zone,
         window.timezone == rules.DEVICE_ZONE,
     )
@@ -106,10 +120,11 @@ def _coming(open_times: list[OpenTime], now_ms: int) -> list[OpenTime]:
 
 
 def _opening(window: Window, found: OpenTime, zone: str, now_ms: int) -> Opening:
-    """Describes an open time; one that began before the search did lasts from now on."""
+    """Describes an open time; one that began before the search did has no begin, and lasts from now
+    on."""
     is_older = rules.is_open(window, zone, found.begins_at_ms - 1)
     begin_ms = now_ms if is_older else found.begins_at_ms
-    begins = "now" if is_older else _moment(begin_ms, zone)
+    begins = "" if is_older else _moment(begin_ms, zone)
     if not found.is_cut:
         return Opening(begins, filters.duration((found.ends_at_ms - begin_ms) // 1000 * 1000))
     hours = (found.ends_at_ms - begin_ms) // HOUR_MS

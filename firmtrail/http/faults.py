@@ -211,6 +211,8 @@ def reason_of(error: msgspec.ValidationError, kind: Any) -> str:
     expected = next((meta.description for meta in _metas(kind) if meta.description), "")
     if "matching regex" in message and expected:
         return f"expected {expected}"
+    if "RFC3339 encoded datetime" in message:
+        return "expected a time such as 2026-03-15T02:00:00Z"
     reason = _TYPE.sub(_in_words, message[:1].lower() + message[1:])
     if len(reason) > REASON_CHARACTERS_MAX:
         return f"{reason[:REASON_CHARACTERS_MAX]}…"

@@ -3,7 +3,7 @@
 import re
 
 from firmtrail.console import filters
-from firmtrail.console.openings import LEFT, WIDTH, picture
+from firmtrail.console.openings import LEFT, WIDTH, from_start, picture
 from firmtrail.events.steering import Window
 from firmtrail.events.times import time_ms, time_text
 from firmtrail.rules import window
@@ -94,3 +94,14 @@ def test_a_window_over_midnight_is_on_both_days() -> None:
 def test_a_window_by_the_clock_of_devices_is_shown_in_utc_and_says_so() -> None:
     shown = picture(Window("0 2 * * *", 3600, "device"), NOW)
     assert (shown.zone, shown.is_of_devices) == ("UTC", True)
+
+
+def test_a_rollout_that_starts_later_has_the_openings_from_its_start_on() -> None:
+    daily, start_ms = Window("0 2 * * *", 3600, "Europe/Berlin"), time_ms("2025-04-02T12:00:00Z")
+    later = from_start(daily, start_ms, NOW)
+    assert (later.days[0].words, later.openings[0].begins) == ("Wed 2 Apr", "Thu 3 Apr 02:00")
+    assert from_start(daily, start_ms, start_ms + 1).openings == later.openings
+    assert from_start(daily, None, NOW) == picture(daily, NOW)
+    always = Window("* * * * *", 60, "UTC")
+    begins = [from_start(always, start_ms, now).openings[0].begins for now in (NOW, start_ms)]
+    assert begins == ["at its start", "now"]

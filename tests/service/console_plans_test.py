@@ -112,6 +112,7 @@ async def test_a_rollout_without_a_window_shows_whose_window_its_devices_go_by(
     assert ">The window of the model m<" in html
     text = text_of(await read_page(fleet, f"/rollouts/{await start(fleet, html)}"))
     assert "The window of the model m opens at 0 3 * * * for 1 min, UTC; next" in text
+    assert " 03:00 in UTC" in text
     assert "These cohorts have windows of their own: lab." in text
 
 
@@ -119,7 +120,7 @@ async def test_a_rollout_that_needs_approval_says_so_before_it_starts(fleet: Sit
     await set_up(fleet, approvals=1)
     html = await tried(fleet, PHASES)
     assert "waits until 1 member other than you approves it" in text_of(html)
-    assert html.count("expected <time") == 2
+    assert html.count("expected <time") == html.count("</time> UTC") == 2
     rollout = await start(fleet, html)
     assert (await shown(fleet, rollout))["state"] == "waiting"
     assert "waiting" in text_of(await read_page(fleet, f"/rollouts/{rollout}"))

@@ -306,7 +306,9 @@ async def test_a_rollout_that_is_scheduled_says_when_it_starts(fleet: Site) -> N
     rollout = await roll_out(fleet, start_at=time_text(start_ms))
     html = await read_page(fleet, f"/rollouts/{rollout}")
     assert re.search(rf"<dt>Starts</dt><dd><time datetime=\"{time_text(start_ms)[:16]}", html)
-    assert "scheduled" in text_of(html)
+    shown = text_of(html)
+    assert "scheduled for" in shown and "· started" not in shown
+    assert re.search(r"Starts \d+\s\w{3}.*? \d\d:\d\d UTC", shown)
 
 
 @pytest.mark.parametrize(

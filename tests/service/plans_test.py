@@ -343,6 +343,15 @@ async def test_a_rollout_that_is_scheduled_shows_the_forecast_of_its_dry_run(
     assert all("begins_at" not in each for each in (await shown(fleet, rollout))["phases"])
 
 
+async def test_a_start_that_is_no_time_is_answered_with_an_example(fleet: Site) -> None:
+    body = {"model": "m", "version": "1.1.0", "start_at": "tomorrow"}
+    [fault] = (await post(fleet, "rollouts", body)).json["errors"]
+    assert fault == {
+        "pointer": "/start_at",
+        "reason": "expected a time such as 2026-03-15T02:00:00Z",
+    }
+
+
 async def test_a_dry_run_warns_of_whatever_keeps_it_from_offering_something(fleet: Site) -> None:
     body = {"model": "m", "version": "1.1.0", "dry_run": True}
     assert "warnings" not in (await post(fleet, "rollouts", body)).json

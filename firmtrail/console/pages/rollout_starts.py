@@ -174,7 +174,7 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
         counts.matching * reach // rollout.BUCKETS,
         expected_steps(found, at, phases.windows_of(now.control, found)),
         phases.stuck(found.plan, counts.matching),
-        openings.picture(window, at.now_ms) if window else None,
+        openings.from_start(window, found.start_at_ms, at.now_ms) if window else None,
         title,
     )
 

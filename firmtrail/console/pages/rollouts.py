@@ -122,7 +122,9 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         kinds=KINDS,
         steps=_plan(now.control, found, at, orders),
         window=window,
-        picture=openings.picture(window.times, at.now_ms) if window.times else None,
+        picture=openings.from_start(window.times, found.start_at_ms, at.now_ms)
+        if window.times
+        else None,
         may_replan=not found.is_rollback and not is_over,
         grows=grows(call, now.control, found),
         may_approve=may_approve(call, found),
