@@ -44,7 +44,12 @@ async def service(
         socket = await _socket(stack, database, artifacts)
         timeout = ClientTimeout(total=TIMEOUT_S)
         yield await stack.enter_async_context(
-            ClientSession(BASE_URL, connector=UnixConnector(str(socket)), timeout=timeout)
+            ClientSession(
+                BASE_URL,
+                connector=UnixConnector(str(socket)),
+                timeout=timeout,
+                middlewares=(reasons.refuse_moved,),
+            )
         )
 
 

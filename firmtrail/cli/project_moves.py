@@ -116,10 +116,8 @@ def move(
         work = _with_sides(ctx.obj, target, name, _look)
     elif undo:
         work = _with_sides(ctx.obj, target, name, _undo)
-    elif redirect_to is None:
-        raise click.UsageError("Name the address of the other instance with --redirect-to.")
     else:
-        address = _address(redirect_to)
+        address = _address(redirect_to) if redirect_to is not None else None
         work = _with_sides(ctx.obj, target, name, lambda sides: _move(sides, address))
     loop.run(work)
 
@@ -142,7 +140,7 @@ async def _with_sides(
             f"The database {missing} does not exist: create it with "
             f"`firmtrail --database {target} migrate --instance NAME`."
         )
-    async with _opened(database, target) as (source, there):
+    async with _opened(database, target, project) as (source, there):
         names = [await migrations.instance(each) for each in (source, there)]
         if names[0] == names[1]:
             raise CouldNotRun(
@@ -159,17 +157,22 @@ async def _with_sides(
 
 @contextlib.asynccontextmanager
 async def _opened(
-    database: config.DatabaseUrl, target: config.DatabaseUrl
+    database: config.DatabaseUrl, target: config.DatabaseUrl, project: str
 ) -> AsyncIterator[tuple[Database, Database]]:
     async with contextlib.AsyncExitStack() as stack:
         source = await stack.enter_async_context(back_end(database).opened_to_read())
+        await check_schema(source, database)
         try:
             there = await stack.enter_async_context(back_end(target).opened())
         except Locked as error:
+            if move := await move_project.moved(source, project):
+                raise CouldNotRun(
+                    f"{move_project.moved_text(project, move)} To undo the move, stop the server "
+                    f"of {target} first."
+                ) from error
             raise CouldNotRun(
                 f"{target} is open in another process: stop its server until the project has moved."
             ) from error
-        await check_schema(source, database)
         await check_schema(there, target)
         yield source, there
 
@@ -208,6 +211,8 @@ async def _check(sides: Sides, heads: Sequence[Head]) -> None:
 async def _look(sides: Sides) -> None:
     """Checks what can be checked before the project stops, and shows what would be moved."""
     heads = await _heads(sides)
+    if move := await move_project.moved(sides.source, sides.project):
+        raise CouldNotRun(move_project.moved_text(sides.project, move))
     await _check(sides, heads)
     counted = {
         table.shown: await rows.count(sides.source, table, sides.project) for table in rows.TABLES
@@ -223,8 +228,13 @@ async def _look(sides: Sides) -> None:
     )
 
 
-async def _move(sides: Sides, address: str) -> None:
+async def _move(sides: Sides, address: str | None) -> None:
     heads = await _heads(sides)
+    before = await move_project.moved(sides.source, sides.project)
+    if before and (before.to, before.address) != (sides.to, address):
+        raise CouldNotRun(move_project.moved_text(sides.project, before))
+    if address is None:
+        raise click.UsageError("Name the address of the other instance with --redirect-to.")
     has_begun = heads[-1].closed and await arrival.has_begun(sides.target, heads[-1])
     if not has_begun:
         await _check(sides, heads)

@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import click
-from aiohttp import ClientConnectorError, ClientResponse
+from aiohttp import ClientConnectorError, ClientHandlerType, ClientRequest, ClientResponse
 
-from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, NotFound
+from firmtrail.exits import CouldNotRun
+from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, NotFound, ProjectMoved
 
 _OPTIONS = {
     "pause_if/failed_percent": "--pause-at",
@@ -66,6 +67,15 @@ _HINTS = {
 
 
 _MISSING = frozenset({"not_found", "unknown_device", "unknown_rollout"})
+
+
+async def refuse_moved(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Raises `CouldNotRun` if the project was moved away, instead of following: a credential must
+    not be sent to another address without the person's knowledge."""
+    response = await handler(request)
+    if response.status == ProjectMoved.status and response.content_type == PROBLEM_MEDIA_TYPE:
+        raise CouldNotRun(await of_response(response))
+    return response
 
 
 async def of_response(response: ClientResponse) -> str:

@@ -115,7 +115,9 @@ async def _connected(url: str, token: str | None) -> AsyncIterator[ClientSession
     timeout = ClientTimeout(total=local.TIMEOUT_S)
     headers = {"Authorization": f"Bearer {token}"}
     try:
-        async with ClientSession(url, headers=headers, timeout=timeout) as session:
+        async with ClientSession(
+            url, headers=headers, timeout=timeout, middlewares=(reasons.refuse_moved,)
+        ) as session:
             yield session
     except (ClientError, InvalidURL, TimeoutError) as error:
         raise CouldNotRun(reasons.of_connection(url, error)) from error

@@ -8,6 +8,7 @@ no longer take the project over.
 
 from typing import NamedTuple
 
+from firmtrail.access import projects
 from firmtrail.commands.access_record import seal
 from firmtrail.database.database import Database, Reader, Transaction
 from firmtrail.events.entry import decode
@@ -58,6 +59,21 @@ async def start(
         to = f"to {found.to}, at {found.address}" if found else "in a newer log"
         raise Refused("project_moving", f"The project is moved {to}. Undo that first.")
     return StoppedLog(head.number, head.size)
+
+
+async def moved(db: Reader, project: str) -> ProjectMoveStarted | None:
+    """Returns the move that took the project away; None: it is here, still moving or unknown."""
+    newest = await projects.newest_log(db, project)
+    if newest is None or await moving.closed_state(db, newest[0]) != moving.MOVED:
+        return None
+    return await move_of(db, await log.head(db, newest[0]))
+
+
+def moved_text(project: str, move: ProjectMoveStarted) -> str:
+    """Returns the sentence that sends people on to the new address."""
+    return (
+        f"Project {project} has moved to the instance {move.to}, at {move.address}: use that one."
+    )
 
 
 async def finish(db: Database, log_id: int) -> None:

@@ -115,8 +115,8 @@ class ProjectMoved(Problem):
     code = "project_moved"
     detail = "The project was moved. Send this request, and all later ones, to the new address."
 
-    def __init__(self, location: str) -> None:
-        super().__init__(headers={"Location": location})
+    def __init__(self, detail: str, location: str) -> None:
+        super().__init__(detail, headers={"Location": location})
 
 
 class FragmentSignIn(Problem):

@@ -3,7 +3,8 @@
 A project that is being moved takes no changes: they are answered with 503, and nothing of them is
 stored. Reads continue. Once the project has moved, its requests are answered with 308 and the same
 path at the new address, after the caller is known: so a stranger learns nothing. Reads of its logs
-stay, for auditors that keep the old address.
+stay, for auditors that keep the old address. The operator's commands are answered so, too, but
+those that move the project and rebuild its views.
 
 Every server looks every `LOOK_EVERY_S`. Until it has seen that a move began, an append fails all
 the same, because the log is closed.
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from firmtrail.commands.move_project import moved_text
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.entry import decode
 from firmtrail.events.log import ProjectMoveStarted
@@ -26,12 +28,16 @@ LOOK_EVERY_S = 2.0
 RETRY_AFTER_S = 10
 _LOGS = "/api/v1/projects/{project}/log"
 """How the paths of a project's logs begin."""
+_COMMANDS = tuple(f"/local/projects/{{project}}/{each}" for each in ("move", "rebuild"))
+"""How the paths of the operator's commands begin that a moved project takes."""
 
 
 class Leaving(NamedTuple):
     """Describes a project that is being moved, or was."""
 
     address: str
+    detail: str
+    """Says where the project is, once it has moved."""
     is_over: bool
     """Whether the project is served at the address."""
 
@@ -49,7 +55,8 @@ class Moves:
         for project, state, entry in await moving.leaving(self._db):
             event = decode(0, entry).event
             if isinstance(event, ProjectMoveStarted):
-                found[project] = Leaving(event.address, state == moving.MOVED)
+                detail = moved_text(project, event)
+                found[project] = Leaving(event.address, detail, state == moving.MOVED)
         self._leaving = found
 
     async def run(self) -> None:
@@ -61,22 +68,28 @@ class Moves:
 
     def check(self, caller: Caller, request: web.Request, path: str, *, is_safe: bool) -> None:
         """Raises the problem that answers a request of a project that moves; `path` is the path of
-        the route. The operator's own commands pass."""
+        the route. A change by the operator fails only at the closed log, until the move is over."""
         if caller.kind != "system":
             self.check_project(caller.project, request, path, is_safe=is_safe)
+        elif not path.startswith(_COMMANDS):
+            self._send_on(caller.project, request, path, is_safe=is_safe)
 
     def check_project(
         self, project: str | None, request: web.Request, path: str, *, is_safe: bool
     ) -> None:
         """Does the same for a caller that was found to belong to this project."""
-        leaving = self._leaving.get(project or "")
-        if leaving is None:
-            return
-        if leaving.is_over and not (is_safe and path.startswith(_LOGS)):
-            raise ProjectMoved(f"{leaving.address}{request.rel_url.raw_path_qs}")
-        if not is_safe:
+        self._send_on(project, request, path, is_safe=is_safe)
+        if not is_safe and project in self._leaving:
             raise ServiceUnavailable(
                 "The project is being moved to another address. Try again.",
                 RETRY_AFTER_S,
                 "project_moving",
             )
+
+    def _send_on(
+        self, project: str | None, request: web.Request, path: str, *, is_safe: bool
+    ) -> None:
+        leaving = self._leaving.get(project or "")
+        if leaving is None or not leaving.is_over or (is_safe and path.startswith(_LOGS)):
+            return
+        raise ProjectMoved(leaving.detail, f"{leaving.address}{request.rel_url.raw_path_qs}")

@@ -55,7 +55,7 @@ _REFUSED_TO: Mapping[type, frozenset[int]] = {
     MemberAccess: frozenset({308, 401, 403, 404, 429, 503}),
     GatewayAccess: frozenset({308, 401, 403, 404, 429, 503}),
     DeviceAccess: frozenset({308, 401, 403, 404, 429, 503}),
-    LocalAccess: frozenset({503}),
+    LocalAccess: frozenset({308, 503}),
     PageAccess: frozenset({308, 401, 403, 404, 429, 503}),
 }
 """The refusals that follow from the callers that a route admits."""

@@ -154,6 +154,27 @@ class Story:
     def moved(self) -> Done:
         return self.move("--redirect-to", ADDRESS)
 
+    def commands_say_where(self, url: str) -> None:
+        """Checks that commands on the old database and on its server name the new instance."""
+        where = f"Project acme has moved to the instance new, at {ADDRESS}: use that one."
+        of_acme, remote = ("--project", "acme"), ("--url", url, "--token", self.site.admin)
+        for command in (
+            ("device", "show", *of_acme, "d1"),
+            ("device", "list", *of_acme),
+            ("device", "decommission", *of_acme, "d1"),
+            ("versions", *of_acme),
+            ("project", "show", "acme"),
+            ("log", "continue", *of_acme),
+            ("device", "list", *of_acme, *remote),
+            ("device", "decommission", *of_acme, "d1", *remote),
+            ("project", "move", "acme", "--to", self.new.url),
+            ("project", "move", "acme", "--to", self.new.url, "--dry-run"),
+            ("project", "move", "acme", "--to", self.new.url, "--redirect-to", "https://x.example"),
+        ):
+            done = self.old.run(*command)
+            said = " ".join(done.said.split())
+            assert (done.exit_code, done.out, where in said) == (2, "", True), (command, said)
+
     def audited(self, place: Place, *arguments: str) -> None:
         for kind in ("verify", "replay"):
             given = arguments if kind == "verify" else ()
@@ -210,6 +231,7 @@ async def test_a_project_moves_while_its_servers_run(
             assert answer.headers["Location"].startswith(f"{ADDRESS}{P}/devices")
         assert (await it.ask(url, "GET", f"{P}/log/key", it.site.admin)).body == old_key
         assert (await it.ask(url, "GET", f"{P}/devices", "x" * 32)).status == 401
+    await asyncio.to_thread(it.commands_say_where, urls[0])
     new = early or it.new.serve(serve)
     assert await it.offers(new.url) == offered
     for (device, report_id), _ in list(it.acknowledged.items()):
