@@ -43,11 +43,13 @@ SENDING_WAIT_S = 90.0
 
 REFUSALS = (
     logs.OtherLog,
-    check.BadCopy,
-    rows.OtherProjectsLog,
-    log.Corrupt,
     arrival.ErasedThere,
     arrival.ClocksDiffer,
+    check.BadAccess,
+    check.BadCopy,
+    rows.OtherProjectsLog,
+    rows.LeftOut,
+    log.Corrupt,
 )
 """Errors whose message says what to do."""
 
@@ -198,6 +200,7 @@ async def _check(sides: Sides, heads: Sequence[Head]) -> None:
     await rows.check_webhooks(sides.source, sides.project, {head.log_id for head in heads})
     await arrival.check_clocks(sides.target, heads[-1])
     await arrival.check_erased(sides.source, sides.target, sides.project)
+    await check.check_access(await _originals(sides))
     others = await arrival.others_there(sides.source, sides.target, sides.project)
     rollout = await arrival.waiting_rollout(sides.source, heads[-1].log_id)
     if others and rollout:

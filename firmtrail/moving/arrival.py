@@ -173,7 +173,8 @@ async def _is_built(target: Reader, log_id: int) -> bool:
 
 async def activate(target: Database, arriving: Arriving) -> None:
     """Opens the new log, with everything that the project has next to its logs. Does nothing if
-    that was done already. Raises `GivenUp`, `Taken`, `ErasedThere`, `rows.OtherProjectsLog`."""
+    that was done already. Raises `GivenUp`, `Taken`, `ErasedThere`, `rows.OtherProjectsLog`,
+    `rows.LeftOut`."""
     source, end, log_id, copies = arriving
     project = end.head.project
     newest = await projects.newest_log(source, project)
@@ -225,9 +226,12 @@ async def _add_rows(tx: Transaction, arriving: Arriving, named: Mapping[str, str
         await rows.copy(source, tx, table, project=project, replaced=replaced)
     await rows.copy_keys(source, tx, arriving.copies, named)
     sealed = await _sealed(source, project)
+    size = 0
     async for page in rows.pages(source, rows.ACCESS_RECORD, project):
         if kept := [row for row in page if row[-1] < sealed.size]:
             await tx.run(rows.add(rows.ACCESS_RECORD, project, kept))
+            size += len(kept)
+    await rows.check_size(tx, rows.ACCESS_RECORD, project, size)
     if sealed.size:
         await tx.run(reads.arrive(project, sealed))
 

@@ -1,8 +1,9 @@
-"""Checks the copied logs as an audit does, before the project begins in the other instance."""
+"""Checks a project as an audit does: its rows of access before it stops, and the copies of its logs
+before it begins in the other instance."""
 
 from collections.abc import Callable, Sequence
 
-from firmtrail.audit import continued, project
+from firmtrail.audit import access, continued, project
 from firmtrail.audit.finding import Finding, Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.project import Trusted
@@ -18,6 +19,17 @@ class BadCopy(Exception):
         super().__init__(
             f"The copy of {found.log} is not right: {found.where}: {found.what}. Nothing was "
             "changed; run `firmtrail audit verify` on the old database."
+        )
+
+
+class BadAccess(Exception):
+    """The database has other members, tokens, secrets or webhooks than the project's log."""
+
+    def __init__(self, found: Finding) -> None:
+        super().__init__(
+            f"The members, tokens, secrets or webhooks are not those that the log {found.log} "
+            f"records: {found.where}: {found.what}. `firmtrail audit replay` on --database lists "
+            "all differences: remove them first."
         )
 
 
@@ -49,3 +61,14 @@ async def _copy(original: AuditedLog, target: Database) -> AuditedLog:
     log_id = await log.by_number(target, original.project, original.number)
     assert log_id is not None, "the log was copied"
     return original._replace(db=target, log_id=log_id)
+
+
+async def check_access(originals: Sequence[AuditedLog]) -> None:
+    """Compares members, tokens, secrets and webhooks with the project's logs. Raises `BadAccess`
+    with the first finding."""
+    findings, newest = Findings(), originals[-1]
+    await continued.check(originals, findings)
+    if not findings.kept:
+        await access.replay(newest.name, newest.project, originals, findings)
+    if findings.kept:
+        raise BadAccess(findings.kept[0])

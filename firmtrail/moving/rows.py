@@ -17,6 +17,10 @@ class OtherProjectsLog(Exception):
     """A row names a log that is not its project's. There the same id may be another project's."""
 
 
+class LeftOut(Exception):
+    """Rows of the project can't be added there."""
+
+
 class ProjectTable(NamedTuple):
     """Declares a table with a column `project`."""
 
@@ -192,9 +196,23 @@ async def copy(
     source: Reader, tx: Transaction, table: ProjectTable, *, project: str, replaced: Replaced
 ) -> None:
     """Adds the project's rows. Raises `OtherProjectsLog` if one names a log that `replaced` does
-    not have."""
+    not have, and `LeftOut`."""
+    size = 0
     async for page in pages(source, table, project):
         await tx.run(add(table, project, [_replaced(table, row, replaced) for row in page]))
+        size += len(page)
+    await check_size(tx, table, project, size)
+
+
+async def check_size(tx: Transaction, table: ProjectTable, project: str, size: int) -> None:
+    """Raises `LeftOut` if the project has another number of rows there."""
+    [[[found]]] = await tx.run(_count(table, project))
+    if found != size:
+        raise LeftOut(
+            f"The project has {size} rows of {table.name}, but would have {found} there, because "
+            "rows there have the same keys, or two members are one person there. It did not begin "
+            "there: let it continue here with --undo."
+        )
 
 
 def _replaced(table: ProjectTable, row: Row, replaced: Replaced) -> list[Any]:
@@ -219,7 +237,7 @@ async def copy_keys(
     source: Reader, tx: Transaction, log_ids: Mapping[int, int], people: Mapping[str, str]
 ) -> None:
     """Copies the kept answers of requests that recorded something in these logs: id here -> id
-    there."""
+    there. A key that the same person has used there already is left out."""
     for old_id, new_id in log_ids.items():
         after = ("", "")
         while page := await source.read(Statement(_KEYS, (old_id, *after, PAGE_ROWS))):
@@ -244,5 +262,9 @@ async def delete(tx: Transaction, project: str, log_ids: Sequence[int]) -> None:
 
 
 async def count(source: Reader, table: ProjectTable, project: str) -> int:
-    [[found]] = await source.read(Statement(_COUNT.format(table=table.name), (project,)))
+    [[found]] = await source.read(_count(table, project))
     return int(found)
+
+
+def _count(table: ProjectTable, project: str) -> Statement:
+    return Statement(_COUNT.format(table=table.name), (project,))

@@ -9,6 +9,7 @@ from firmtrail.access import attributes, projects
 from firmtrail.access.reads import Read, Reads
 from firmtrail.audit import logs as audited
 from firmtrail.audit.finding import Findings
+from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.project import Trusted
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import AuditScope
@@ -60,10 +61,14 @@ class Move:
             head.log_id: await logs.copy(self.source, self.target, head, nothing) for head in heads
         }
 
-    async def check(self) -> None:
+    async def originals(self) -> list[AuditedLog]:
         findings = Findings()
         originals = await audited.of_project(self.source, INSTANCE, "acme", findings)
         assert findings.kept == []
+        return originals
+
+    async def check(self) -> None:
+        originals = await self.originals()
         public = self.publisher.signer.key.public_key()
         trusted = Trusted(lambda each: each.key or verifier(each.name, public), {}, {})
         await check.check(originals, self.target, trusted, lambda _title, _total: nothing)

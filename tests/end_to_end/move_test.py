@@ -354,6 +354,11 @@ async def test_a_move_is_undone_as_long_as_nothing_was_recorded_there(
         it.audited(place)
 
 
+async def plant_member(place: Place) -> None:
+    async with opened(place.url) as db:
+        await write(db, "INSERT INTO members VALUES ('acme', 'u_x', 'admin')")
+
+
 async def test_a_project_that_can_not_move_says_why(
     make: Make, serve: Serve, session: ClientSession
 ) -> None:
@@ -378,6 +383,10 @@ async def test_a_project_that_can_not_move_says_why(
     said = " ".join(looked.said.split())
     assert (looked.exit_code, "Nothing was changed. 1 log with " in said) == (0, True), said
     assert "Next to the log: members: 2, tokens: 2." in said
+    await plant_member(it.old)
+    planted = refusal(it.old, "acme", *to, *redirect)
+    assert "members (u_x): is admin, but the log does not record it" in planted
+    assert await open_logs(it.old) == [1]
     await asyncio.to_thread(it.new.run, "project", "add", "acme")
     assert "has a project acme already" in refusal(it.old, "acme", *to, *redirect)
     assert await open_logs(it.old) == [1]
