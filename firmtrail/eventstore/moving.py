@@ -50,6 +50,22 @@ SELECT $1, given.position, given.stream, given.event_id, given.recorded_at_ms, g
 FROM given
 WHERE TRUE"""
 
+_TEXTS = """\
+SELECT position, salt, text
+FROM texts
+WHERE log_id = $1 AND position > $2
+ORDER BY position
+LIMIT $3"""
+
+_ADD_TEXTS = """\
+INSERT INTO texts (log_id, position, salt, text)
+SELECT $1, given.position, given.salt, given.text
+FROM given
+WHERE TRUE
+ON CONFLICT DO NOTHING"""
+
+_DELETE_TEXTS = "DELETE FROM texts WHERE log_id = $1"
+
 _LEAVING = """\
 SELECT projects.project, log_heads.closed, events.entry
 FROM projects
@@ -120,6 +136,23 @@ def copy(head: Head, rows: Sequence[CopiedEntry], entries: Sequence[NewEntry]) -
         *log.move_head(head, entries, rows[-1].recorded_at_ms),
         *log.append_texts(head.log_id, texts),
     ]
+
+
+async def texts(reader: Reader, log_id: int, *, after: int) -> list[ErasableText]:
+    """Returns the next free texts of a log, in the order of their positions."""
+    rows = await reader.read(Statement(_TEXTS, (log_id, after, PAGE_ENTRIES)))
+    return [ErasableText(*row) for row in rows]
+
+
+def add_texts(log_id: int, found: Sequence[ErasableText]) -> Statement:
+    """Adds the texts that the copy has not, below its size."""
+    given = Given("position bigint, salt text, text text", found)
+    return Statement(_ADD_TEXTS, (log_id,), given)
+
+
+def delete_texts(log_id: int) -> Statement:
+    """Deletes all free texts of a copy that nobody needs; its entries and its root stay."""
+    return Statement(_DELETE_TEXTS, (log_id,))
 
 
 async def locked(tx: Transaction, log_id: int) -> tuple[Head, int]:

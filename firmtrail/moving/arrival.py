@@ -251,8 +251,9 @@ async def _sealed(source: Reader, project: str) -> ChainHead:
 
 async def give_up(target: Database, last: Head, to: str) -> None:
     """Makes sure that the project never begins there by the move that ended its log here. Removes
-    it if it has begun and nothing happened since; else raises `UsedThere`. If another project has
-    its name there, it can't begin, and nothing is done."""
+    it if it has begun and nothing happened since; else raises `UsedThere`. The copied entries stay,
+    without their free texts. If another project has its name there, it can't begin, and nothing is
+    done."""
     if await _is_taken(target, last):
         return
     copy_id = await logs.added(target, last.project, last.number)
@@ -260,6 +261,7 @@ async def give_up(target: Database, last: Head, to: str) -> None:
     async with target.transaction() as tx:
         log_id, _ = await _next(tx, last, copy_id)
         head, state = await moving.locked(tx, log_id)
+        await tx.run(*[moving.delete_texts(each) for each in copies])
         if state == moving.GIVEN_UP:
             return
         if head.size:
@@ -276,6 +278,7 @@ async def give_up(target: Database, last: Head, to: str) -> None:
         commit.draft.record(move_project.stream(last.project), ProjectMoveUndone(to), actor=SYSTEM)
         await commit.finish()
         await tx.run(moving.set_closed(log_id, moving.GIVEN_UP))
+    await target.scrub()
 
 
 async def _is_taken(target: Reader, last: Head) -> bool:

@@ -57,6 +57,8 @@ async def copy(source: Database, target: Database, head: Head, advance: AdvanceP
     size = await check_beginning(source, target, head)
     advance(size)
     log_id = await added(target, head.project, head.number)
+    if size:
+        await _copy_texts(source, target, head.log_id, log_id)
     while size < head.size:
         rows = await moving.page(source, head.log_id, size, head.size)
         entries = [_entry(row) for row in rows]
@@ -70,6 +72,18 @@ async def copy(source: Database, target: Database, head: Head, advance: AdvanceP
     await _copy_checkpoints(source, target, head.log_id, log_id)
     await _continue(source, target, head, log_id)
     return log_id
+
+
+async def _copy_texts(source: Reader, target: Database, log_id: int, copy_id: int) -> None:
+    """Adds the texts of the entries that are there already: an undo deleted them."""
+    after, size = -1, (await log.head(target, copy_id)).size
+    while found := await moving.texts(source, log_id, after=after):
+        if there := [each for each in found if each.position < size]:
+            async with target.transaction() as tx:
+                await tx.run(moving.add_texts(copy_id, there))
+        if len(there) < len(found):
+            return
+        after = found[-1].position
 
 
 def _entry(row: CopiedEntry) -> NewEntry:
