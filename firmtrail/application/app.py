@@ -292,28 +292,29 @@ def _refusing(
 
 
 async def _tasks(app: web.Application) -> AsyncIterator[None]:
-    """Runs the background tasks; the death of any shows in /readyz."""
+    """Runs the background tasks; the death of any is logged and shows in /readyz."""
     services = app[SERVICES]
-    tasks = services.readiness.tasks
+    keep = services.readiness.keep
     with contextlib.suppress(Unavailable):  # /readyz reports it
         await services.builder.look()
         await services.moves.look()
-    tasks["seen"] = asyncio.create_task(services.access.seen.run())
+    keep("seen", services.access.seen.run())
     for following in services.followings:
-        tasks[following.follower.name] = asyncio.create_task(following.run())
+        keep(following.follower.name, following.run())
         services.recorder.on_commit.append(following.wake)
-    tasks["silence"] = asyncio.create_task(services.silence.run())
-    tasks["watch"] = asyncio.create_task(services.watch.run())
-    tasks["gate"] = asyncio.create_task(services.gate.run())
-    tasks["rebuilds"] = asyncio.create_task(services.builder.run())
-    tasks["moves"] = asyncio.create_task(services.moves.run())
-    tasks["metrics"] = asyncio.create_task(work_state.keep_observing(services))
+    keep("silence", services.silence.run())
+    keep("watch", services.watch.run())
+    keep("gate", services.gate.run())
+    keep("rebuilds", services.builder.run())
+    keep("moves", services.moves.run())
+    keep("metrics", work_state.keep_observing(services))
     if services.standby is not None:
-        tasks["standby"] = asyncio.create_task(services.standby.run())
-    tasks["seals"] = asyncio.create_task(sealing.keep_sealing(services))
-    tasks["keys"] = asyncio.create_task(once.keep_purging(services.db))
+        keep("standby", services.standby.run())
+    keep("seals", sealing.keep_sealing(services))
+    keep("keys", once.keep_purging(services.db))
     yield
     services.readiness.is_draining = True
+    tasks = services.readiness.tasks
     for task in tasks.values():
         task.cancel()
     await asyncio.gather(*tasks.values(), return_exceptions=True)

@@ -284,9 +284,9 @@ async def demo_life_context(application: web.Application) -> AsyncIterator[None]
     """Lets the devices of the demo's fleet call, until the server stops."""
     services = application[app.SERVICES]
     fleet = demo_life.DemoFleet(services.access, services.recorder)
-    task = asyncio.create_task(demo_life.live(fleet, demo_life.callers()))
-    services.readiness.tasks["demo"] = task
+    services.readiness.keep("demo", demo_life.live(fleet, demo_life.callers()))
     yield
+    task = services.readiness.tasks["demo"]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -7,8 +7,12 @@ finishes the requests that it has.
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import structlog
 
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.publishing.minimum_sizes import LogName
@@ -19,6 +23,13 @@ from firmtrail.schema import health
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
 CHECK_TIMEOUT_S = 5
+
+_log = structlog.get_logger("firmtrail")
+
+
+def _note_death(name: str, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("bug", exc_info=error, task=name)
 
 
 class Readiness:
@@ -46,6 +57,12 @@ class Readiness:
 
         It is as of the last check; None if no log is ahead.
         """
+
+    def keep(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a task that must run as long as the server does. If it ends by an error, which is a
+        bug, that is logged; its name is then among `failures`."""
+        task = self.tasks[name] = asyncio.create_task(work)
+        task.add_done_callback(partial(_note_death, name))
 
     async def failures(self) -> list[str]:
         """Returns the names of the checks that fail; a server without failures is ready."""

@@ -36,6 +36,7 @@ class NotifiedWebhook(NamedTuple):
     webhook_id: str
     project: str
     log_id: int
+    """The project's newest log; the webhook may be at an earlier one."""
     notices: Names
     created_at_ms: int
 
@@ -45,10 +46,16 @@ DELETE FROM webhook_notices
 WHERE made_at_ms < (SELECT now_ms()) - CAST($1 AS bigint)"""
 
 _NOTIFIED = """\
-SELECT webhook_id, project, log_id, notices, created_at_ms
+SELECT webhooks.webhook_id, webhooks.project, newest.log_id, webhooks.notices,
+    webhooks.created_at_ms
 FROM webhooks
-WHERE enabled = 1 AND notices <> '[]' AND (project, webhook_id) > ($1, $2)
-ORDER BY project, webhook_id
+JOIN projects ON projects.project = webhooks.project
+JOIN log_heads AS newest ON newest.log_id = projects.log_id
+WHERE webhooks.enabled = 1
+    AND webhooks.notices <> '[]'
+    AND newest.closed = 0
+    AND (webhooks.project, webhooks.webhook_id) > ($1, $2)
+ORDER BY webhooks.project, webhooks.webhook_id
 LIMIT 1000"""
 
 _ADD_NOTICE = """\
@@ -77,7 +84,8 @@ WHERE project = $1 AND webhook_id = $2 AND delivered = 0"""
 
 
 async def notified(db: Database, after: tuple[str, str]) -> list[NotifiedWebhook]:
-    """Returns a page of the webhooks that want notices, after this (project, webhook id)."""
+    """Returns a page of the webhooks that want notices, after this (project, webhook id). Those of
+    projects that move or have moved to another instance are left out: that one makes them."""
     return [
         NotifiedWebhook(row[0], row[1], row[2], names_of(row[3]), row[4])
         for row in await db.read(Statement(_NOTIFIED, after))

@@ -9,12 +9,15 @@ made once, however many servers look.
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
+import structlog
+
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.times import DAY_MS, time_text
 from firmtrail.eventstore import log
 from firmtrail.followers.following import Following
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.recorder import Recorder
+from firmtrail.repeats import Repeats
 from firmtrail.rules import phases, plan
 from firmtrail.rules.control import Control
 from firmtrail.rules.plan import PlanClock
@@ -29,6 +32,7 @@ RETRY_S_MAX = 10.0
 NEW_MS = DAY_MS
 """A phase that began earlier than this is no news."""
 
+_log = structlog.get_logger("firmtrail.webhooks")
 
 _OF_TIME = frozenset(get_args(NoticeOfTime))
 
@@ -52,6 +56,7 @@ class TimeNotices:
         self.following: Following[list[NotifiedWebhook]] = Following(self)
         self._db = db
         self._recorder = recorder
+        self._bugs = Repeats()
         self._kept: dict[str, set[str]] = {}
         """By webhook, the ids of true notices that are known to be kept."""
 
@@ -66,12 +71,19 @@ class TimeNotices:
         self._kept = {each: kept for each, kept in self._kept.items() if each in seen}
 
     async def follow(self, work: list[NotifiedWebhook]) -> None:
-        """Keeps the notices that have become true for these webhooks."""
+        """Keeps the notices that have become true for these webhooks. An error that one log meets
+        is logged as a bug, and keeps only the notices of its project waiting."""
         by_log: dict[int, list[NotifiedWebhook]] = {}
         for each in work:
             by_log.setdefault(each.log_id, []).append(each)
         for head in await log.heads(self._db, by_log):
-            await self._look_at(head, by_log[head.log_id])
+            try:
+                await self._look_at(head, by_log[head.log_id])
+            except self.passing_errors:
+                raise
+            except Exception as error:  # noqa: BLE001 (other projects get their notices)
+                if self._bugs.due(head.log_id) is not None:
+                    _log.error("bug", exc_info=error, project=head.project, log=head.number)
 
     async def _look_at(self, head: log.Head, webhooks: Sequence[NotifiedWebhook]) -> None:
         found = await self._found(head)

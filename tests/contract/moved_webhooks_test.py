@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import override
 
 import pytest
+from structlog.testing import capture_logs
 
 from firmtrail.access import projects
+from firmtrail.commands.webhooks import WebhookTerms, add_webhook
 from firmtrail.database.database import Database
 from firmtrail.eventstore import log
 from firmtrail.moving import arrival, rows
+from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.control import Control
 from firmtrail.webhooks import stored, worker
+from firmtrail.webhooks.notices import TimeNotices
 from firmtrail.webhooks.sender import Message, Outcome, Sender
 from firmtrail.webhooks.stored import Webhook
 from firmtrail.webhooks.targets import AllowedTargets
@@ -131,3 +136,60 @@ async def test_a_moved_webhook_gets_the_rest_of_the_old_log_and_then_the_new_one
     else:
         assert len(rest) < len(sent)
         assert added == [(last + 1, "FirmwareInstalled")]
+
+
+TERMS = WebhookTerms(url="https://hooks.example.org/y", notices=("log_refused",))
+KEPT = "SELECT project, type, body FROM webhook_notices ORDER BY project"
+
+
+async def notified(move: Move) -> tuple[Recorder, dict[str, int]]:
+    """Moves the project to a database with another one; both have a webhook that gets a notice
+    each time that a log is refused, and both logs are refused."""
+    await write(move.source, "UPDATE webhooks SET notices = $1", '["log_refused"]')
+    victim = await other_project(move.target)
+    _, arriving = await move.arrive()
+    await arrival.activate(move.target, arriving)
+    recorder = Recorder(move.target)
+    await recorder.act(victim, add_webhook(TERMS, actor="system"))
+    last = arriving.end.head.number
+    for name in (LogName("acme", last + 1), LogName("victim", 1)):
+        recorder.minimum_sizes.refused[name] = "a fault"
+    return recorder, {"acme": arriving.log_id, "victim": victim}
+
+
+async def test_notices_of_time_are_about_the_newest_log(move: Move) -> None:
+    recorder, _ = await notified(move)
+    with capture_logs() as lines:
+        await TimeNotices(move.target, recorder).following.catch_up()
+    assert lines == []
+    kept = await read(move.target, KEPT)
+    assert [(project, "a fault" in body) for project, _, body in kept] == [
+        ("acme", True),
+        ("victim", True),
+    ]
+    name = LogName("acme", move.recorder.minimum_sizes.highest_number("acme"))
+    move.recorder.minimum_sizes.refused[name] = "a fault"
+    await TimeNotices(move.source, move.recorder).following.catch_up()
+    assert await read(move.source, KEPT) == []  # the other instance makes them
+    await recorder.close()
+
+
+async def test_an_error_of_one_project_keeps_no_other_from_its_notices(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, log_ids = await notified(move)
+    original = recorder.controls.at
+
+    async def at(log_id: int, count: int) -> Control:
+        if log_id == log_ids["acme"]:
+            raise KeyError("a bug")
+        return await original(log_id, count)
+
+    monkeypatch.setattr(recorder.controls, "at", at)
+    notices = TimeNotices(move.target, recorder)
+    with capture_logs() as lines:
+        for _ in range(2):
+            await notices.following.catch_up()
+    assert [(line["event"], line["project"]) for line in lines] == [("bug", "acme")]
+    assert [project for project, _, _ in await read(move.target, KEPT)] == ["victim"]
+    await recorder.close()

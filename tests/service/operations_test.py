@@ -53,6 +53,19 @@ async def test_the_death_of_a_task_shows_in_readyz(site: Site) -> None:
     assert "seen" in problem["detail"]
 
 
+async def test_the_error_that_ends_a_task_is_logged(site: Site) -> None:
+    async def die() -> None:
+        raise KeyError("a bug")
+
+    with capture_logs() as lines:
+        site.services.readiness.keep("notices", die())
+        problem = assert_is_problem(await site.call("GET", "/readyz"), 503)
+    assert "notices" in problem["detail"]
+    [line] = [line for line in lines if line["event"] == "bug"]
+    assert line["task"] == "notices"
+    assert isinstance(line["exc_info"], KeyError)
+
+
 async def test_requests_are_counted_by_route(site: Site) -> None:
     await site.report({"version": "1.0.0"})
     text = (await site.call("GET", "/metrics")).body.decode()
