@@ -7,7 +7,7 @@ from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead
 from firmtrail.http.errors import NotFound
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.projections import device_offers
+from firmtrail.projections import device_offers, fleet_versions
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import phases
 from firmtrail.rules.control import Control
@@ -30,6 +30,9 @@ class Shown(NamedTuple):
     phase: str
     reach: int
     offered: dict[str, int]
+    bad: int | None = None
+    """How many devices run the bad version of a recall of a whole model that is not aborted; None
+    for other rollouts. A cohort or a tag has no such count without a walk through its devices."""
 
 
 def rollout_of(call: AnyCall, control: Control) -> RolloutState:
@@ -87,4 +90,12 @@ async def shown(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Show
     max_attempts = now.control.settings.max_attempts
     _, offered = await device_offers.counts(now.reader, call.log_id, found.id, max_attempts)
     phase, reach = phase_of(call, now.control, found), reach_of(call, now.control, found)
-    return Shown(found, phase, reach, dict(offered))
+    return Shown(found, phase, reach, dict(offered), await _bad(call, now, found))
+
+
+async def _bad(call: AnyCall, now: ConsistentRead, found: RolloutState) -> int | None:
+    is_counted = found.bad_version is not None and found.phase != "aborted"
+    if not is_counted or (found.cohort, found.tag) != (None, None):
+        return None
+    _, counts = await fleet_versions.counts(now.reader, call.log_id)
+    return fleet_versions.total(counts, found.model, found.bad_version)

@@ -220,6 +220,26 @@ async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> Non
     assert (await fleet.get(f"{D}/update", "device")).json["version"] == "1.0.0"
 
 
+async def test_lists_count_the_devices_of_a_recall_that_still_run_the_bad_version(
+    fleet: Site,
+) -> None:
+    for path in (D, D2):
+        await fleet.report({"version": "1.2.0"}, caller="operator", path=path)
+    wanted = {"bad_version": "1.2.0", "model": "m", "reason": "smoke"}
+    recall = (await post(fleet, "rollbacks", wanted)).json["rollout"]
+
+    async def said(words: str) -> bool:
+        pages = [text_of(await read_page(fleet, path)) for path in ("", "/rollouts")]
+        return all(words in shown for shown in pages)
+
+    assert await said("0 of 2 are back, 1.2.0 still runs on 2")
+    await fleet.get(f"{D}/update", "device")
+    await fleet.report({"version": "1.0.0"})
+    assert await said("1 of 2 are back, 1.2.0 still runs on 1")
+    await post(fleet, f"rollouts/{recall}/abort")
+    assert "1 of 1 offered so far are" in text_of(await read_page(fleet, "/rollouts"))
+
+
 async def test_a_recall_can_send_to_a_named_version(fleet: Site) -> None:
     await fleet.report({"version": "1.1.0"})
     done = await confirm(fleet, "/releases/m/1.1.0/recall?to=1.2.0", reason="It burns")
