@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 POSITION = 300
 OTHER = Signer(SIGNER.instance, Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33))))
+ELSEWHERE = Signer("elsewhere", OTHER.key)
 
 
 @pytest.fixture
@@ -263,9 +264,11 @@ async def open_second_log(visit: Visit, console: Console) -> None:
     await visit.page.goto(f"{console.project}/log/2/{POSITION}")
 
 
-async def test_each_log_of_a_project_has_a_key_of_its_own(visit: Visit, console: Console) -> None:
+async def test_a_log_of_another_instance_has_a_key_of_its_own(
+    visit: Visit, console: Console
+) -> None:
     good, alarm = visit.page.locator("#proof .state.good"), visit.page.locator("dialog#alarm")
-    await show_second_log(visit, console, OTHER)
+    await show_second_log(visit, console, ELSEWHERE)
     await open_proven(visit, console)
     for _ in range(2):
         await open_second_log(visit, console)
@@ -274,8 +277,22 @@ async def test_each_log_of_a_project_has_a_key_of_its_own(visit: Visit, console:
         await open_proven(visit, console)
     await visit.check()
     await visit.page.unroute_all()
+    await show_second_log(visit, console, Signer("elsewhere", SIGNER.key))
+    await open_second_log(visit, console)
+    await expect(alarm).to_contain_text("The key that signs this log is another one")
+
+
+async def test_a_new_log_of_the_same_instance_has_its_key(visit: Visit, console: Console) -> None:
+    await open_proven(visit, console)
     await show_second_log(visit, console, SIGNER)
     await open_second_log(visit, console)
+    await expect(visit.page.locator("#proof .state.good")).to_have_text("in the log")
+    await visit.page.unroute_all()
+    await visit.page.evaluate("localStorage.clear()")
+    await open_proven(visit, console)
+    await show_second_log(visit, console, OTHER)
+    await open_second_log(visit, console)
+    alarm = visit.page.locator("dialog#alarm")
     await expect(alarm).to_contain_text("The key that signs this log is another one")
 
 
@@ -298,7 +315,7 @@ async def test_the_one_key_that_older_versions_kept_is_that_of_the_logs_they_kne
     good, alarm = visit.page.locator("#proof .state.good"), visit.page.locator("dialog#alarm")
     await open_proven(visit, console)
     await keep_as_before(visit)
-    await show_second_log(visit, console, OTHER)
+    await show_second_log(visit, console, ELSEWHERE)
     await open_second_log(visit, console)
     await expect(good).to_have_text("in the log")
     await open_proven(visit, console)

@@ -1,10 +1,11 @@
 /**
  * Keeps what this browser trusts of a project's logs, and checks that they only grew since.
  *
- * Of each log the key that is seen first is trusted, and each checkpoint that was verified. From then
- * on, another key or another past of this log is an alarm, which stays until a person removes it.
- * Logs of one project may have different keys: a log that was moved here has that of its instance. A
- * server that does not answer is no alarm. Bytes come from the tlog routes below `base` alone, as from any C2SP log.
+ * The key that is seen first is trusted, and of each log the checkpoint that was verified last. From
+ * then on, another key or another past is an alarm, which stays until a person removes it. A project's
+ * logs of one instance have one key; a log that was moved here has that of its instance, as its name
+ * says. A server that does not answer is no alarm. Bytes come from the tlog routes below `base` alone,
+ * as from any C2SP log.
  */
 
 import * as tlog from "./tlog.js";
@@ -66,6 +67,13 @@ export class Trust {
     });
   }
 
+  /** Returns a trusted log whose name differs from this one in its number alone: they have one key. */
+  sibling(name) {
+    const stem = (origin) => origin.slice(0, origin.lastIndexOf("/"));
+    const logs = Object.values(this.read().logs);
+    return logs.find(({ note }) => stem(note.split("\n")[0]) === stem(name));
+  }
+
   raise(alarm, number) {
     const { kind, message, evidence } = alarm;
     const at = new Date().toISOString();
@@ -124,9 +132,10 @@ export class CheckedLog {
   async #key(known) {
     const line = await this.#text("key", known);
     const key = await alarmed("signature", { line }, () => tlog.readKey(line));
-    if (known && known.key !== tlog.base64(key.bytes)) {
+    const trusted = known ?? this.trust.sibling(key.name);
+    if (trusted && trusted.key !== tlog.base64(key.bytes)) {
       const message = "The key that signs this log is another one than before.";
-      throw new Alarm("key", message, { shown: line, before: known });
+      throw new Alarm("key", message, { shown: line, before: trusted });
     }
     return key;
   }
