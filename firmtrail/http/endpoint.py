@@ -41,6 +41,7 @@ from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import Handler, Route, ShowsProblem, path_names
 from firmtrail.http.surrogates import storable
 from firmtrail.http.trace_context import ServedRequest
+from firmtrail.recording.commit import LogClosed
 from firmtrail.repeats import Repeats
 
 REBUILT_RETRY_AFTER_S = 10
@@ -213,7 +214,11 @@ def _prepared(route: Route, services: Services) -> Work:
             check_whole(request)
         if take_body is not None:
             await take_body(call)
-        return await handler(call)
+        try:
+            return await handler(call)
+        except LogClosed as error:
+            services.moves.check_closed(error)
+            raise
 
     return work
 

@@ -22,7 +22,8 @@ from firmtrail.events.entry import decode
 from firmtrail.events.log import ProjectMoveStarted
 from firmtrail.eventstore import moving
 from firmtrail.http.callers import Caller
-from firmtrail.http.errors import ProjectMoved, ServiceUnavailable
+from firmtrail.http.errors import Conflict, ProjectMoved, ServiceUnavailable
+from firmtrail.recording.commit import LogClosed
 
 LOOK_EVERY_S = 2.0
 RETRY_AFTER_S = 10
@@ -65,6 +66,14 @@ class Moves:
             with contextlib.suppress(Unavailable):
                 await self.look()
             await asyncio.sleep(LOOK_EVERY_S)
+
+    def check_closed(self, error: LogClosed) -> None:
+        """Raises the problem that answers a request that would record something in this log, if its
+        project has moved. It is for requests whose path names no project."""
+        leaving = self._leaving.get(error.project)
+        if leaving is not None and leaving.is_over:
+            detail = f"{leaving.detail} Change tokens of project {error.project} there."
+            raise Conflict(detail, code="project_moved") from error
 
     def check(self, caller: Caller, request: web.Request, path: str, *, is_safe: bool) -> None:
         """Raises the problem that answers a request of a project that moves; `path` is the path of

@@ -63,6 +63,18 @@ class ClockAhead(LogUnavailable):
         return ClockAhead, self._arguments
 
 
+class LogClosed(LogUnavailable):
+    """Reports that a log takes no events: there is a newer one, or the project moves or moved."""
+
+    def __init__(self, project: str) -> None:
+        super().__init__("The log is closed: there is a new log, or the project is moving.", 1)
+        self.project = project
+
+    @override
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return LogClosed, (self.project,)
+
+
 def _storable(text: str) -> bytes:
     """Returns the text as every database stores it. A protocol that lets a NUL or half of a pair
     through must not make the commit fail, which may hold the reports of other devices."""
@@ -332,7 +344,7 @@ def locked(
     heads, views = rows
     head = log.head_of(heads)
     if head.closed:
-        raise LogUnavailable("The log is closed: there is a new log, or the project is moving.", 1)
+        raise LogClosed(head.project)
     minimum_sizes.check(head)
     if (until_ms := head.refused_until_ms(AHEAD_MS_MAX)) is not None:
         raise ClockAhead(head.project, until_ms)

@@ -276,9 +276,9 @@ ROUTES = (
         USER,
         body=WantedToken,
         answers={201: ApiToken},
-        refusals={404},
+        refusals={404, 409},
     ),
-    command(DELETE, "/api/v1/tokens/{id}", delete_token, USER, refusals={404}),
+    command(DELETE, "/api/v1/tokens/{id}", delete_token, USER, refusals={404, 409}),
     listing(f"{P}/tokens", get_project_tokens, ADMINISTER, HeldToken),
     command(DELETE, f"{P}/tokens/{{id}}", delete_project_token, ADMINISTER, refusals=frozenset()),
     command(

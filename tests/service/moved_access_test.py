@@ -1,0 +1,48 @@
+"""Tokens of a moved project are not changed here: the answer has the new address."""
+
+import pytest
+
+from firmtrail.commands import move_project
+from firmtrail.events.log import ProjectMoveStarted
+from tests.people import add_member
+from tests.service.site import Site
+
+ADDRESS = "https://eu.example/fleet"
+EMAIL, PASSWORD = "admin@example.org", "correct horse"  # of nobody
+WANTED = {"project": "acme", "name": "ci"}
+
+
+@pytest.fixture
+async def person(site: Site) -> Site:
+    """Returns the site, where a person is logged in as "login"."""
+    hashed = await site.services.access.hasher.hash("user", PASSWORD)
+    recorder = site.services.recorder
+    await add_member(recorder, site.log_id, EMAIL, "admin", password_hash=hashed)
+    body = {"email": EMAIL, "password": PASSWORD}
+    answer = await site.call("POST", "/api/v1/login", json=body)
+    site.credentials["login"] = answer.json["token"]
+    return site
+
+
+async def _move(site: Site) -> None:
+    services, wanted = site.services, ProjectMoveStarted("eu", ADDRESS)
+    await move_project.start(
+        services.db, services.recorder, site.log_id, wanted=wanted, actor="system"
+    )
+    await move_project.finish(services.db, site.log_id)
+
+
+async def test_a_request_whose_path_names_no_project_gets_the_address(person: Site) -> None:
+    issued = await person.call("POST", "/api/v1/tokens", caller="login", json=WANTED)
+    path = f"/api/v1/tokens/{issued.json['id']}"
+    await _move(person)
+    unseen = await person.call("DELETE", path, caller="login")
+    assert (unseen.status, unseen.json["code"]) == (503, "unavailable")
+    await person.services.moves.look()
+    for answer in (
+        await person.call("DELETE", path, caller="login"),
+        await person.call("POST", "/api/v1/tokens", caller="login", json=WANTED),
+    ):
+        assert (answer.status, answer.json["code"]) == (409, "project_moved")
+        assert ADDRESS in answer.json["detail"]
+        assert "Retry-After" not in answer.headers
