@@ -21,6 +21,7 @@ from firmtrail.eventstore.log import ErasableText, Head, NewEntry
 
 OPEN, CLOSED, MOVED, GIVEN_UP = range(4)
 PAGE_ENTRIES = 1_000
+PAGE_PROJECTS = 1_000
 
 _SET_CLOSED = "UPDATE log_heads SET closed = $2 WHERE log_id = $1"
 
@@ -71,9 +72,9 @@ SELECT projects.project, log_heads.closed, events.entry
 FROM projects
 JOIN log_heads ON log_heads.log_id = projects.log_id
 JOIN events ON events.log_id = log_heads.log_id AND events.position = log_heads.size - 1
-WHERE log_heads.closed <> 0
+WHERE log_heads.closed <> 0 AND projects.project > $1
 ORDER BY projects.project
-LIMIT 10000"""
+LIMIT $2"""
 
 
 class CopiedEntry(NamedTuple):
@@ -163,5 +164,10 @@ async def locked(tx: Transaction, log_id: int) -> tuple[Head, int]:
 
 
 async def leaving(reader: Reader) -> list[Row]:
-    """Returns (project, state, last entry) of the projects whose newest log is closed."""
-    return await reader.read(Statement(_LEAVING))
+    """Returns (project, state, last entry) of all projects whose newest log is closed, by name."""
+    found: list[Row] = []
+    after = ""
+    while page := await reader.read(Statement(_LEAVING, (after, PAGE_PROJECTS))):
+        found += page
+        after = page[-1][0]
+    return found

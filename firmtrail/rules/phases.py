@@ -23,8 +23,8 @@ type Windows = Sequence[Window]
 """Windows outside of which no device of a rollout is offered anything; none: always."""
 
 FORECAST_MS = 1_000 * 366 * DAY_MS
-"""Later than any plan ends: it has few phases, each lasts a year at most, and waits for a window
-that opens at least every eight years."""
+"""Later than any plan ends: at most 20 phases are to come, each lasts a year at most, and
+waits for a window that opens at least every 40 years, as one on a fifth Monday of February."""
 
 
 STUCK_MS = DAY_MS
