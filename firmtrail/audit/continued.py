@@ -11,10 +11,12 @@ from typing import NamedTuple
 from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
+from firmtrail.audit.source import Source, bundle
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import lineage
 from firmtrail.eventstore import log as eventlog
 from firmtrail.eventstore.lineage import Segment
+from firmtrail.eventstore.merkle import TILE_WIDTH
 
 
 class Continuation(NamedTuple):
@@ -54,6 +56,16 @@ async def _first(log: AuditedLog) -> LogContinued | None:
         event = rows.decoded(position, text)
         return event if isinstance(event, LogContinued) else None
     return None
+
+
+async def read_first(source: Source, size: int) -> LogContinued | None:
+    """Returns the first event of a log of this size if it continues another log. Raises what
+    `source.bundle` raises."""
+    if not size:
+        return None
+    [first, *_] = await bundle(source, 0, min(size, TILE_WIDTH))
+    event = rows.decoded(0, first.decode(errors="replace"))
+    return event if isinstance(event, LogContinued) else None
 
 
 async def _compare(log: AuditedLog, expected: Sequence[Segment], findings: Findings) -> None:

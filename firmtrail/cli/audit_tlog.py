@@ -1,11 +1,13 @@
 """Verifies and exports the logs of a URL or a directory, as any C2SP tlog."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from firmtrail import config
 from firmtrail.archive.layout import ArchiveSource
 from firmtrail.archive.stores import BucketStore
+from firmtrail.audit import continued
 from firmtrail.audit import source as tlog
 from firmtrail.audit.export import LOGS, export, log_folders
 from firmtrail.audit.finding import Findings
@@ -20,8 +22,18 @@ from firmtrail.audit.source import (
 from firmtrail.audit.verify import AdvanceProgress, ServedLog, verify
 from firmtrail.cli import audit_inputs, audit_show
 from firmtrail.cli.audit_show import AuditSummary, NewBar
+from firmtrail.cli.output import note
 from firmtrail.exits import CouldNotRun
-from firmtrail.publishing.checkpoint import BadNote, Checkpoint, read_key_line, verify_note
+from firmtrail.publishing.checkpoint import (
+    BadNote,
+    Checkpoint,
+    parse,
+    read_key_line,
+    verify_note,
+)
+
+_LAST_PART = re.compile(r"/(log|logs/[0-9]+)$")
+"""The end of a log's address, which names the log in its project."""
 
 
 async def verify_copy(
@@ -54,7 +66,7 @@ async def _verify(
     sources: Sequence[Source], key: str | None, since: Path | None, findings: Findings
 ) -> list[AuditSummary]:
     keys, earlier = audit_inputs.key_lines(key), audit_inputs.earlier(since)
-    audited = []
+    audited, whole = [], []
     with audit_show.progress_bars() as new_bar:
         for source in sources:
             before, published = findings.count, await _published(source, keys, findings)
@@ -62,12 +74,47 @@ async def _verify(
                 log = ServedLog(source, published.checkpoint, _since(published, earlier, findings))
                 await verify(log, findings, new_bar(published.checkpoint.origin, log.entries))
                 audited.append(_audited(published, findings.count - before))
-    if earlier and not any(each.log in earlier for each in audited) and not findings.count:
-        raise CouldNotRun(
-            "The file of --from has no checkpoint of this log: name a file that --save wrote for "
-            "this log."
-        )
+                whole += [(source, audited[-1])] if log.start == 0 else []
+    if not findings.count:
+        names = [each.log for each in audited]
+        for source, each in whole:
+            await _note_continued(source, each, names)
+        if earlier and not any(name in earlier for name in names):
+            raise CouldNotRun(_no_earlier(earlier, names))
     return audited
+
+
+async def _note_continued(source: Source, audited: AuditSummary, names: Sequence[str]) -> None:
+    """Says which log this one continues, unless that is one of the verified logs, `names`."""
+    event = await continued.read_first(source, audited.entries)
+    if event is None:
+        return
+    before = f"{audited.log.rpartition('/')[0]}/{event.log}"
+    if event.checkpoint is not None:
+        before = parse(event.checkpoint).origin
+    if before not in names:
+        address, is_known = _LAST_PART.subn(f"/logs/{event.log}", str(source))
+        where = f" at {address}" if is_known and isinstance(source, UrlSource) else ""
+        note(f"{audited.log} continues {before}, which was not read: verify that log{where}, too.")
+
+
+def _no_earlier(earlier: Iterable[str], names: Sequence[str]) -> str:
+    """Explains that the file of --from has checkpoints of other logs only."""
+    known = {_project(name) for name in names}
+    others = ", ".join(name for name in earlier if _project(name) in known)
+    if others:
+        return (
+            f"The file of --from has no checkpoint of this log, but of {others}, of the same "
+            "project: verify that log with this file, and this log without it."
+        )
+    return (
+        "The file of --from has no checkpoint of this log: name a file that --save wrote for "
+        "this log."
+    )
+
+
+def _project(log: str) -> str:
+    return log.rpartition("/")[0].rpartition("/")[2]
 
 
 async def _published(source: Source, keys: Sequence[str], findings: Findings) -> SignedNote | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.end_to_end.command import Done, in_process
+from tests.end_to_end.command import Done, firmtrail, in_process
 
 WELL, FOUND_WRONG, COULD_NOT_RUN = 0, 1, 2
 
@@ -18,6 +18,25 @@ def audit(database: str, *arguments: str | Path) -> Done:
 
 def well(done: Done) -> None:
     assert done.exit_code == WELL, done.out + done.said
+
+
+def name_the_log_before(project: str, token: str, saved: Path) -> None:
+    """Checks that an audit of a moved project's new log alone says that the old one was not read;
+    `project` is its URL."""
+
+    def verify(log: str, *options: str) -> tuple[int, str]:
+        url = ("--url", f"{project}/{log}", "--token", token)
+        done = firmtrail("sqlite:///none", "audit", "verify", *url, *options)
+        return done.exit_code, " ".join(done.said.split())
+
+    code, said = verify("logs/1", "--save", str(saved))
+    assert (code, "continues" in said) == (WELL, False), said
+    for log in ("log", "logs/2"):
+        code, said = verify(log)
+        assert "new/acme/2 continues old/acme/1, which was not read" in said
+        assert (code, f"verify that log at {project}/logs/1, too." in said) == (WELL, True), said
+    code, said = verify("log", "--from", str(saved))
+    assert (code, "but of old/acme/1, of the same project" in said) == (COULD_NOT_RUN, True), said
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from firmtrail.publishing import checkpoint, signing_key
 from tests import databases
 from tests.databases import opened, sqlite_template, write
 from tests.end_to_end import ledger
+from tests.end_to_end.audits import name_the_log_before
 from tests.end_to_end.command import Done, firmtrail
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT, Server
@@ -248,6 +249,7 @@ async def test_a_project_moves_while_its_servers_run(
     assert proof.body.splitlines()[:2] == again.body.splitlines()[:2]
     new_key = (await it.ask(new.url, "GET", f"{P}/log/key", it.site.admin)).body
     (tmp_path / "both").write_bytes(key + new_key)
+    await asyncio.to_thread(name_the_log_before, new.url + P, it.site.admin, tmp_path / "saved")
     it.audited(it.new, "--key", str(tmp_path / "both"))
     it.audited(it.new)
     it.audited(it.old)
