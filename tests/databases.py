@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import asyncpg
+
 from firmtrail import config
 from firmtrail.cli.back_ends import back_end
 from firmtrail.database.database import Database, Row, Statement, Value
@@ -127,3 +129,11 @@ async def write(db: Database, text: str, *args: Value) -> None:
     """Runs one statement in its own transaction."""
     async with db.transaction() as tx:
         await tx.run(Statement(text, args))
+
+
+async def create_role(url: str, role: str) -> None:
+    """Lets the server of a Postgres database have this role; it may log in, and no more."""
+    connection = await asyncpg.connect(url)
+    if not await connection.fetch("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+        await connection.execute(f"CREATE ROLE {role} LOGIN")
+    await connection.close()

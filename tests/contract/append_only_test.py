@@ -17,7 +17,16 @@ from firmtrail.projections import device_current, device_pages
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import checks
 from firmtrail.schema.migrate import Roles, migrate
-from tests.databases import INSTANCE, migrating, new_log, opened, read, sqlite_template, write
+from tests.databases import (
+    INSTANCE,
+    create_role,
+    migrating,
+    new_log,
+    opened,
+    read,
+    sqlite_template,
+    write,
+)
 from tests.fleet import receipts, register, report
 from tests.losses import owned
 from tests.postgres_server import PostgresServer
@@ -113,11 +122,11 @@ def test_an_embedded_log_refuses_every_other_statement(
 
 
 @pytest.fixture(scope="module")
-async def filled_url(postgres: PostgresServer, postgres_template: str) -> str:
-    url = postgres.create_database("append_only", template=postgres_template)
-    async with opened(url) as db:
-        assert await filled(db) == 1
-    return url
+async def filled_url(postgres: PostgresServer, postgres_template: str) -> AsyncIterator[str]:
+    with postgres.fresh_database(postgres_template) as url:
+        async with opened(url) as db:
+            assert await filled(db) == 1
+        yield url
 
 
 @pytest.fixture
@@ -227,14 +236,12 @@ async def test_a_row_ahead_of_the_head_makes_the_log_refuse_appends(
 
 
 @pytest.fixture(scope="module")
-async def served_url(postgres: PostgresServer, postgres_template: str) -> str:
+async def served_url(postgres: PostgresServer, postgres_template: str) -> AsyncIterator[str]:
     """The URL of a database, for the role that serves."""
-    url = postgres.create_database("served", template=postgres_template)
-    connection = await asyncpg.connect(url)
-    await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
-    await connection.close()
-    await migrate(migrating(url), INSTANCE, Roles(service=ROLE))
-    return url.replace("postgres@", f"{ROLE}@")
+    with postgres.fresh_database(postgres_template) as url:
+        await create_role(url, ROLE)
+        await migrate(migrating(url), INSTANCE, Roles(service=ROLE))
+        yield url.replace("postgres@", f"{ROLE}@")
 
 
 @pytest.mark.parametrize(

@@ -282,15 +282,15 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
 
 
 @pytest.fixture(scope="module")
-async def many_url(postgres: PostgresServer, postgres_template: str) -> str:
+async def many_url(postgres: PostgresServer, postgres_template: str) -> AsyncIterator[str]:
     """Makes a log of so many reports that a read of all of it is noticed."""
-    url = postgres.create_database("plans_of_many", template=postgres_template)
-    async with opened(url) as db:
-        log_id = await new_log(db)
-        for text in _MANY:
-            counts = {"log_id": log_id, "devices": DEVICES_OF_MANY, "reports": REPORTS_EACH}
-            await write(db, text.format(**counts))
-    return url
+    with postgres.fresh_database(postgres_template) as url:
+        async with opened(url) as db:
+            log_id = await new_log(db)
+            for text in _MANY:
+                counts = {"log_id": log_id, "devices": DEVICES_OF_MANY, "reports": REPORTS_EACH}
+                await write(db, text.format(**counts))
+        yield url
 
 
 @pytest.mark.parametrize("name", LIVE_READS)

@@ -22,8 +22,8 @@ WRITE = Statement("INSERT INTO device_seen VALUES ('acme', 'd1', 1)")
 @pytest.fixture(scope="module")
 async def pair(postgres: PostgresServer) -> AsyncIterator[tuple[str, str]]:
     """The URLs of a migrated database on a primary and on its streaming standby."""
-    primary = postgres.create_database("replicated", postgres_template(postgres))
-    with Standby(postgres) as standby:
+    template = postgres_template(postgres)
+    with postgres.fresh_database(template) as primary, Standby(postgres) as standby:
         yield primary, primary.replace(f"host={postgres.folder}", f"host={standby.folder}")
 
 

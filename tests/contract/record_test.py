@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 from msgspec.structs import replace
 
-from firmtrail.database.database import Database, LogUnavailable, Script, Statement, Unavailable
+from firmtrail.database.database import Database, Script, Statement, Unavailable
 from firmtrail.events.access import MemberAdded
 from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled, SettingsChanged
@@ -16,7 +16,7 @@ from firmtrail.eventstore import log
 from firmtrail.projections import device_current
 from firmtrail.projections.controls import CommittedControls
 from firmtrail.publishing.minimum_sizes import MinimumSizes
-from firmtrail.recording.commit import Commit, LogContext, begin_draft
+from firmtrail.recording.commit import Commit, LogClosed, LogContext, begin_draft
 from firmtrail.recording.recorder import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
 from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.device import Refused
@@ -182,7 +182,7 @@ async def test_a_commit_that_never_begins_fails_what_waits_for_it_and_nothing_la
     await write(db, "UPDATE log_heads SET closed = 1")
     refused = [receipts(recorder, log_id, report(seq=number)) for number in range(3)]
     answers = await asyncio.gather(*refused, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [LogUnavailable] * 3
+    assert [type(answer) for answer in answers] == [LogClosed] * 3
     await write(db, "UPDATE log_heads SET closed = 0")
     [receipt] = await receipts(recorder, log_id, report(seq=3))
     assert receipt.position == 1

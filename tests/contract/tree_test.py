@@ -1,6 +1,7 @@
 """Reads of a log's tree equal a plain recursion over its entries, on every back end."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -58,11 +59,12 @@ class Grown(NamedTuple):
 async def grown(
     back_end: PostgresServer | None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Grown]:
-    if back_end is None:
-        url = f"sqlite:///{sqlite_file(tmp_path_factory.mktemp('tree'))}"
-    else:
-        url = back_end.create_database("tree", postgres_template(back_end))
-    async with opened(url) as db:
+    async with contextlib.AsyncExitStack() as stack:
+        if back_end is None:
+            url = f"sqlite:///{sqlite_file(tmp_path_factory.mktemp('tree'))}"
+        else:
+            url = stack.enter_context(back_end.fresh_database(postgres_template(back_end)))
+        db = await stack.enter_async_context(opened(url))
         before, log_id, after = [await new_log(db, project) for project in ("a", "b", "c")]
         for other in (before, after):
             await append(db, other, *(f"another {n}" for n in range(600)))

@@ -1,6 +1,7 @@
 """Checks the Postgres roles: the service only adds to a log, and the auditor only reads."""
 
 import asyncio
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from aiohttp import ClientSession
 from firmtrail.publishing import signing_key
 from firmtrail.schema import migrations
 from firmtrail.schema.migrate import VERSIONS, Roles, migrate
-from tests.databases import INSTANCE, migrating, opened, write
+from tests.databases import INSTANCE, create_role, migrating, opened, write
 from tests.end_to_end.command import firmtrail, in_process
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.site import P, get, new_site, post
@@ -34,13 +35,13 @@ class Urls(NamedTuple):
     auditor: str
 
 
-async def granted(postgres: PostgresServer, name: str) -> Urls:
-    owner = postgres.create_database(name)
-    connection = await asyncpg.connect(owner)
+_numbers = count()
+
+
+async def granted(postgres: PostgresServer) -> Urls:
+    owner = postgres.create_database(f"granted_{next(_numbers)}")
     for role in (SERVICE, AUDITOR):
-        if not await connection.fetch("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
-            await connection.execute(f"CREATE ROLE {role} LOGIN")
-    await connection.close()
+        await create_role(owner, role)
     await migrate(migrating(owner), INSTANCE, Roles(SERVICE, AUDITOR))
     return Urls(owner, *(owner.replace("postgres@", f"{role}@") for role in (SERVICE, AUDITOR)))
 
@@ -58,7 +59,7 @@ def upgrade():
 @pytest.fixture(scope="module")
 async def urls(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Urls:
     """Fills a database as the role that serves: records, publishes and continues logs."""
-    urls = await granted(postgres, "least_privilege")
+    urls = await granted(postgres)
     async with opened(urls.service) as db:
         await fill(db, tmp_path_factory.getbasetemp() / "least_privilege")
     return urls
@@ -77,7 +78,7 @@ def test_a_role_that_only_reads_can_audit(
 async def test_a_revision_grants_what_its_own_tables_need(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    urls = await granted(postgres, "coming_with_least_privilege")
+    urls = await granted(postgres)
     (tmp_path / "9001_coming.py").write_text(COMING.replace("HEAD", migrations.HEAD))
     folders = (VERSIONS, tmp_path)
     await migrate(migrating(urls.owner), INSTANCE, Roles(SERVICE, AUDITOR), folders=folders)
@@ -97,7 +98,7 @@ async def test_a_revision_grants_what_its_own_tables_need(
 async def test_the_service_serves_as_its_role(
     postgres: PostgresServer, serve: Serve, tmp_path: Path
 ) -> None:
-    urls = await granted(postgres, "served_with_least_privilege")
+    urls = await granted(postgres)
     site = await new_site(urls.service, ["d1", "d2"])
     key, checkpoints = tmp_path / "key", tmp_path / "checkpoints"
     signing_key.create(key)
@@ -173,11 +174,11 @@ async def test_the_role_of_a_server_is_enough_to_move_a_project(
 ) -> None:
     beside = tmp_path_factory.getbasetemp() / "least_privilege"
     files = ("--signing-key-file", f"{beside}.key", "--checkpoints-file", f"{beside}.checkpoints")
-    there = await granted(postgres, "moved_with_least_privilege")
+    there = await granted(postgres)
     async with opened(there.owner) as db:
         await write(db, "UPDATE instance SET name = 'eu'")
-    to = ("zenith", "--to", there.service, "--redirect-to", "https://eu.example")
-    for options in ((), ("--undo",), ()):
+    to, address = ("zenith", "--to", there.service), ("--redirect-to", "https://eu.example")
+    for options in (address, ("--undo",), address):
         done = await asyncio.to_thread(
             firmtrail, urls.service, *files, "project", "move", *to, *options
         )

@@ -1,5 +1,4 @@
-"""A project moves between databases while its servers run, and nothing that was acknowledged is
-lost."""
+"""A project moves between databases while servers run; nothing that was acknowledged is lost."""
 
 import asyncio
 import contextlib
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +65,7 @@ class Place(NamedTuple):
 @pytest.fixture
 def make(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Make]:
     """Makes a migrated, empty database of a kind, of an instance with this name."""
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
 
         def made(kind: str, name: str) -> Place:
             folder = tmp_path / name
