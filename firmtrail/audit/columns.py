@@ -5,7 +5,6 @@ have the salted hash that the entry holds. A missing text was erased, and an eve
 """
 
 from hashlib import sha256
-from typing import NamedTuple
 
 import msgspec
 
@@ -14,21 +13,10 @@ from firmtrail.audit.logs import AuditedLog
 from firmtrail.events.entry import decode, envelope_of
 from firmtrail.events.event import Recorded
 from firmtrail.events.log import TextErased
+from firmtrail.eventstore.stored_events import StoredEvent
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError)
 """The exceptions of `events.decode`."""
-
-
-class StoredEvent(NamedTuple):
-    """Holds the row of an event, and the row of its text."""
-
-    position: int
-    recorded_at_ms: int
-    stream: str
-    event_id: str
-    entry: str
-    salt: str | None
-    text: str | None
 
 
 class ColumnCheck:

@@ -13,7 +13,7 @@ from itertools import batched, pairwise
 from typing import NamedTuple
 
 from firmtrail.audit import rows
-from firmtrail.audit.columns import ColumnCheck, StoredEvent
+from firmtrail.audit.columns import ColumnCheck
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.growing_tree import GrowingTree, HashTile, split, unfinished_tiles
 from firmtrail.audit.known_roots import ExpectedRoot, KnownRoots, roots_at, roots_beyond
@@ -22,6 +22,7 @@ from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.proofs import LeafRange, perfect_subtrees
+from firmtrail.eventstore.stored_events import StoredEvent
 
 
 class _Audit(NamedTuple):

@@ -4,28 +4,19 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from firmtrail.audit.columns import UNREADABLE, StoredEvent
+from firmtrail.audit.columns import UNREADABLE
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.database.database import Database, Given, Reader, Row, Statement
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
 from firmtrail.events.log import TextErased
-from firmtrail.eventstore import merkle
+from firmtrail.eventstore import merkle, stored_events
+from firmtrail.eventstore.stored_events import StoredEvent
 
 PAGE_EVENTS = 4 * merkle.TILE_WIDTH
 PAGE_IDENTITIES = 1_000
 PAGE_ROWS = 1_000
-
-_PAGE = """\
-SELECT
-    events.position, events.recorded_at_ms, events.stream, events.event_id, events.entry,
-    texts.salt, texts.text
-FROM events
-LEFT JOIN texts ON texts.log_id = events.log_id AND texts.position = events.position
-WHERE events.log_id = $1 AND events.position >= $2 AND events.position < $3
-ORDER BY events.position
-LIMIT $4"""
 
 _OUTSIDE = {
     table: f"""\
@@ -127,8 +118,7 @@ async def runs(
     """Yields the events at start <= position < stop in runs without a gap; a gap is a finding."""
     expected = start
     while expected < stop:
-        args = (log.log_id, expected, stop, PAGE_EVENTS)
-        page = [StoredEvent(*row) for row in await log.db.read(Statement(_PAGE, args))]
+        page = await stored_events.page(log.db, log.log_id, expected, stop, limit=PAGE_EVENTS)
         for run in _without_gaps(page):
             if run[0].position != expected:
                 findings.add(log.name, span(expected, run[0].position), "is missing")

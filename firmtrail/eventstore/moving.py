@@ -13,11 +13,11 @@ The column `closed` of a log's head says more than that the log takes no appends
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from firmtrail.database.database import Given, Reader, Row, Statement, Transaction
-from firmtrail.eventstore import log
+from firmtrail.eventstore import log, stored_events
 from firmtrail.eventstore.log import ErasableText, Head, NewEntry
+from firmtrail.eventstore.stored_events import StoredEvent
 
 OPEN, CLOSED, MOVED, GIVEN_UP = range(4)
 PAGE_ENTRIES = 1_000
@@ -28,6 +28,14 @@ _SET_CLOSED = "UPDATE log_heads SET closed = $2 WHERE log_id = $1"
 _CLOSED = "SELECT closed FROM log_heads WHERE log_id = $1"
 
 _ADD_COPY = """\
+INSERT INTO log_heads (
+    log_id, project, number, size, frontier, recorded_at_ms, control_count, nudge_count, closed)
+SELECT coalesce(max(log_id), 0) + 1, CAST($1 AS text), CAST($2 AS bigint), 0, '', 0, 0, 0, 1
+FROM log_heads
+WHERE TRUE
+ON CONFLICT DO NOTHING"""
+
+_COPY = """\
 INSERT INTO log_heads (
     log_id, project, number, size, frontier, recorded_at_ms, control_count, nudge_count, closed)
 SELECT coalesce(max(log_id), 0) + 1, CAST($1 AS text), CAST($2 AS bigint), 0, '', 0, 0, 0, 1
@@ -77,19 +85,6 @@ ORDER BY projects.project
 LIMIT $2"""
 
 
-class CopiedEntry(NamedTuple):
-    """Holds a row of `events`, and what stands next to it."""
-
-    position: int
-    stream: str
-    event_id: str
-    recorded_at_ms: int
-    text: str
-    salt: str | None
-    erasable: str | None
-    """The free text; None: it has none, or it was erased."""
-
-
 def set_closed(log_id: int, state: int) -> Statement:
     """Writes one of the states above; the transaction has locked the head."""
     return Statement(_SET_CLOSED, (log_id, state))
@@ -111,26 +106,25 @@ def add_copy(project: str, number: int) -> Statement:
     return Statement(_ADD_COPY, (project, number))
 
 
-async def page(reader: Reader, log_id: int, start: int, stop: int) -> list[CopiedEntry]:
+async def page(reader: Reader, log_id: int, start: int, stop: int) -> list[StoredEvent]:
     """Returns the next rows of a log. Raises `log.Corrupt` if a position is missing."""
-    rows = await reader.read(Statement(_PAGE, (log_id, start, stop, PAGE_ENTRIES)))
-    found = [CopiedEntry(*row) for row in rows]
+    found = await stored_events.page(reader, log_id, start, stop, limit=PAGE_ENTRIES)
     if [each.position for each in found] != list(range(start, start + len(found))) or not found:
         raise log.Corrupt(f"the events from position {start} on are not all in the database")
     return found
 
 
-def copy(head: Head, rows: Sequence[CopiedEntry], entries: Sequence[NewEntry]) -> list[Statement]:
+def copy(head: Head, rows: Sequence[StoredEvent], entries: Sequence[NewEntry]) -> list[Statement]:
     """Appends these rows after `head`, which the transaction has locked. `entries` are the same
     events, with what the head counts."""
     given = Given(
-        "position bigint, stream text, event_id text, recorded_at_ms bigint, entry text",
+        "position bigint, recorded_at_ms bigint, stream text, event_id text, entry text",
         [row[:5] for row in rows],
     )
     texts = [
-        ErasableText(row.position, row.salt, row.erasable)
+        ErasableText(row.position, row.salt, row.text)
         for row in rows
-        if row.salt is not None and row.erasable is not None
+        if row.salt is not None and row.text is not None
     ]
     return [
         Statement(_COPY, (head.log_id,), given),

@@ -6,7 +6,7 @@ from firmtrail.database.database import Database, Reader, Unavailable
 from firmtrail.events.entry import decode
 from firmtrail.eventstore import lineage, log, merkle, moving, tree
 from firmtrail.eventstore.log import Head, NewEntry
-from firmtrail.eventstore.moving import CopiedEntry
+from firmtrail.eventstore.stored_events import StoredEvent
 from firmtrail.publishing import published
 
 CHECKPOINTS_PAGE = 1_000
@@ -86,9 +86,9 @@ async def _copy_texts(source: Reader, target: Database, log_id: int, copy_id: in
         after = found[-1].position
 
 
-def _entry(row: CopiedEntry) -> NewEntry:
-    kind = decode(row.position, row.text).event
-    return NewEntry(row.stream, row.event_id, row.text, kind.IS_CONTROL, kind.IS_NUDGE)
+def _entry(row: StoredEvent) -> NewEntry:
+    kind = decode(row.position, row.entry).event
+    return NewEntry(row.stream, row.event_id, row.entry, kind.IS_CONTROL, kind.IS_NUDGE)
 
 
 async def _copy_checkpoints(source: Reader, target: Database, log_id: int, copy_id: int) -> None:

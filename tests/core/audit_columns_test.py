@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from firmtrail.audit.columns import ColumnCheck, StoredEvent, salted
+from firmtrail.audit.columns import ColumnCheck, salted
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.events.entry import encode
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import FirmwareInstalled, SettingsChanged
 from firmtrail.events.log import TextErased
+from firmtrail.eventstore.stored_events import StoredEvent
 
 SALT = "00ff"
 

@@ -1,0 +1,37 @@
+"""Reads the rows of events as they are stored: all columns, with the text next to each."""
+
+from typing import NamedTuple
+
+from firmtrail.database.database import Reader, Statement
+
+
+class StoredEvent(NamedTuple):
+    """Holds the row of an event, and the row of its text."""
+
+    position: int
+    recorded_at_ms: int
+    stream: str
+    event_id: str
+    entry: str
+    salt: str | None
+    text: str | None
+    """The free text; None: it has none, or it was erased."""
+
+
+_PAGE = """\
+SELECT
+    events.position, events.recorded_at_ms, events.stream, events.event_id, events.entry,
+    texts.salt, texts.text
+FROM events
+LEFT JOIN texts ON texts.log_id = events.log_id AND texts.position = events.position
+WHERE events.log_id = $1 AND events.position >= $2 AND events.position < $3
+ORDER BY events.position
+LIMIT $4"""
+
+
+async def page(
+    reader: Reader, log_id: int, start: int, stop: int, *, limit: int
+) -> list[StoredEvent]:
+    """Returns the first events at start <= position < stop. Positions may be missing."""
+    rows = await reader.read(Statement(_PAGE, (log_id, start, stop, limit)))
+    return [StoredEvent(*row) for row in rows]
