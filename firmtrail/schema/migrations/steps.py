@@ -10,13 +10,25 @@ own. If it is killed in between, it runs again and finds the remaining rows; so 
 skip the rows that are done.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from alembic import context, op
 from sqlalchemy import text
 
+from firmtrail.schema.migrations import statements
+
 type OnMigrationProgress = Callable[[str, int], None]
 """Called with the name of the batch job, and the number of rows that are done."""
+
+
+def run(shared: Sequence[str], own: Sequence[str] = (), postgres: Sequence[str] = ()) -> None:
+    """Runs files of `sql/`: those for both back ends, those that each has its own version of, and
+    those that only Postgres has."""
+    back_end = op.get_context().dialect.name
+    versions = (*own, *postgres) if back_end == "postgresql" else own
+    for name in (*shared, *(f"{each}.{back_end}" for each in versions)):
+        for statement in statements(name, back_end):
+            op.execute(statement)
 
 
 def in_batches(name: str, statement: str) -> None:

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from firmtrail.schema.migrations import statements, subtrees
+from firmtrail.schema.migrations import steps, subtrees
 
 revision = "0002"
 down_revision = "0001"
@@ -13,9 +13,5 @@ OWN = ("subtrees", "checkpoints")
 
 
 def upgrade() -> None:
-    back_end = op.get_context().dialect.name
-    names = [f"0002_{name}" for name in TABLES] + [f"0002_{name}.{back_end}" for name in OWN]
-    for name in names:
-        for statement in statements(name, back_end):
-            op.execute(statement)
+    steps.run([f"0002_{name}" for name in TABLES], [f"0002_{name}" for name in OWN])
     subtrees.fill(op.get_bind())

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from firmtrail.schema.migrations import access, statements
+from firmtrail.schema.migrations import access, steps
 
 revision = "0004"
 down_revision = "0003"
@@ -30,10 +30,6 @@ POSTGRES: tuple[str, ...] = ("0004_postgres_guard",)
 
 
 def upgrade() -> None:
-    back_end = op.get_context().dialect.name
-    own = (*OWN, *POSTGRES) if back_end == "postgresql" else OWN
-    for name in (*SHARED, *(f"{each}.{back_end}" for each in own)):
-        for statement in statements(name, back_end):
-            op.execute(statement)
+    steps.run(SHARED, OWN, POSTGRES)
     access.chain_records(op.get_bind())
     access.limit_tokens(op.get_bind())

@@ -1,8 +1,6 @@
 """Adds what devices of other protocols, enrolment and the web pages need."""
 
-from alembic import op
-
-from firmtrail.schema.migrations import statements
+from firmtrail.schema.migrations import steps
 
 revision = "0005"
 down_revision = "0004"
@@ -31,7 +29,4 @@ AUDITOR_GRANTS: tuple[tuple[str, str], ...] = (("SELECT", "audited_registrars"),
 
 
 def upgrade() -> None:
-    back_end = op.get_context().dialect.name
-    for name in (*SHARED, *(f"{each}.{back_end}" for each in OWN)):
-        for statement in statements(name, back_end):
-            op.execute(statement)
+    steps.run(SHARED, OWN)

@@ -1,8 +1,6 @@
 """Adds what a service in production needs around its logs."""
 
-from alembic import op
-
-from firmtrail.schema.migrations import statements
+from firmtrail.schema.migrations import steps
 
 revision = "0006"
 down_revision = "0005"
@@ -21,7 +19,4 @@ AUDITOR_GRANTS: tuple[tuple[str, str], ...] = ()
 
 
 def upgrade() -> None:
-    back_end = op.get_context().dialect.name
-    for name in (*SHARED, *(f"{each}.{back_end}" for each in OWN)):
-        for statement in statements(name, back_end):
-            op.execute(statement)
+    steps.run(SHARED, OWN)

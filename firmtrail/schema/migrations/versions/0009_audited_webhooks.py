@@ -1,8 +1,6 @@
 """Lets an audit compare webhooks with the log."""
 
-from alembic import op
-
-from firmtrail.schema.migrations import statements
+from firmtrail.schema.migrations import steps
 
 revision = "0009"
 down_revision = "0008"
@@ -19,7 +17,4 @@ AUDITOR_GRANTS: tuple[tuple[str, str], ...] = (("SELECT", "audited_webhooks"),)
 
 
 def upgrade() -> None:
-    back_end = op.get_context().dialect.name
-    for name in (*SHARED, *(f"{each}.{back_end}" for each in OWN)):
-        for statement in statements(name, back_end):
-            op.execute(statement)
+    steps.run(SHARED, OWN)

@@ -1,8 +1,6 @@
 """Lets PostgreSQL vacuum and freeze large tables in pieces."""
 
-from alembic import op
-
-from firmtrail.schema.migrations import statements
+from firmtrail.schema.migrations import steps
 
 revision = "0010"
 down_revision = "0009"
@@ -19,8 +17,4 @@ AUDITOR_GRANTS: tuple[tuple[str, str], ...] = ()
 
 
 def upgrade() -> None:
-    back_end = op.get_context().dialect.name
-    own = POSTGRES if back_end == "postgresql" else ()
-    for name in (*SHARED, *(f"{each}.{back_end}" for each in own)):
-        for statement in statements(name, back_end):
-            op.execute(statement)
+    steps.run(SHARED, postgres=POSTGRES)
