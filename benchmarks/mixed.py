@@ -130,8 +130,8 @@ def _arrays(devices: int) -> Iterator[list[dict[str, Any]]]:
         array = []
         for number in numbers:
             device = device_of(number, devices)
-            told = {"version": device.version, "status": device.status}
-            array.append(made.report_of(number) | told)
+            body = {"version": device.version, "status": device.status}
+            array.append(made.report_of(number) | body)
         yield array
 
 

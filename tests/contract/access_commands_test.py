@@ -1,7 +1,6 @@
 """Tests the writes and refusals of commands on projects, members, tokens and people."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import asdict
@@ -26,19 +25,12 @@ from firmtrail.recording.recorder import LogCommand, Recorder
 from firmtrail.rules import settings as settings_rules
 from firmtrail.rules.device import Refused
 from firmtrail.rules.settings import Settings
-from tests.people import add_member, add_project, issue_token, new_access, recorded
+from tests.people import add_member, add_project, issue_token, recorded
 
 INITIAL = (
     "project/acme",
     SettingsChanged(**asdict(settings_rules.INITIAL)),
 )
-
-
-@pytest.fixture
-async def access(db: Database) -> AsyncIterator[Access]:
-    access = new_access(db)
-    yield access
-    access.hasher.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Members, credentials and the access record are compared with the log; each change is named."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +22,9 @@ from firmtrail.recording.recorder import Recorder
 from tests.audits import wrong
 from tests.databases import read, write
 from tests.filled import fill
-from tests.people import add_member, add_project, issue_token, new_access
+from tests.people import add_member, add_project, issue_token
 
 NOW_MS = 1_900_000_000_000
-
-
-@pytest.fixture
-async def access(db: Database) -> AsyncIterator[Access]:
-    access = new_access(db)
-    yield access
-    access.hasher.close()
 
 
 @pytest.fixture

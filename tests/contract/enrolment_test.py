@@ -1,7 +1,6 @@
 """Devices join, wait, are accepted and rejected: once each, by the rules, on every back end."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -26,16 +25,9 @@ from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Refused
 from tests.fleet import report
-from tests.people import add_member, add_project, add_secret, new_access, recorded
+from tests.people import add_member, add_project, add_secret, recorded
 
 KEY, OTHER, THIRD = "a" * 64, "b" * 64, "c" * 64
-
-
-@pytest.fixture
-async def access(db: Database) -> AsyncIterator[Access]:
-    access = new_access(db)
-    yield access
-    access.hasher.close()
 
 
 @pytest.fixture

@@ -1,16 +1,11 @@
 """A move takes only rows that the project's log records, and leaves none of them out."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from firmtrail.access import people, projects
-from firmtrail.database.database import Database
 from firmtrail.moving import arrival, check, rows
-from tests.contract.moving import Move, new_move, other_database
+from tests.contract.moving import Move
 from tests.databases import read, write
-from tests.postgres_server import PostgresServer
 
 PLANTED = {
     "members": "INSERT INTO members (project, actor_id, role) VALUES ('acme', 'u_x', 'admin')",
@@ -21,18 +16,6 @@ PLANTED = {
     "SELECT project, 'w_x', url, notices, description, enabled, secret, created_at_ms, revision, "
     "log_id, 0 FROM webhooks",
 }
-
-
-@pytest.fixture
-async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIterator[str]:
-    async with other_database(back_end, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
-    async with new_move(db, other_url, tmp_path) as move:
-        yield move
 
 
 @pytest.mark.parametrize("table", PLANTED)

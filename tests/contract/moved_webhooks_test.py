@@ -1,8 +1,7 @@
 """A webhook of a moved project gets the rest of the old log and what comes after it, and nothing of
 another project."""
 
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import override
 
 import pytest
@@ -22,27 +21,16 @@ from firmtrail.webhooks.sender import Message, Outcome, Sender
 from firmtrail.webhooks.stored import Webhook
 from firmtrail.webhooks.targets import AllowedTargets
 from firmtrail.webhooks.worker import Sending, WebhookWorker
-from tests.contract.moving import Move, new_move, other_database
+from tests.contract.moving import Move
 from tests.databases import read, write
 from tests.fleet import report
 from tests.people import add_project, new_access
-from tests.postgres_server import PostgresServer
 
 
-@pytest.fixture
-async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIterator[str]:
-    async with other_database(back_end, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-async def move(
-    db: Database, other_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Move]:
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "IDLE_S", 0.0)
     monkeypatch.setattr(worker, "SAVE_S", 0.0)
-    async with new_move(db, other_url, tmp_path) as move:
-        yield move
 
 
 class TakesAll(Sender):

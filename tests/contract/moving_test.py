@@ -1,6 +1,5 @@
 """Moves a database's project to another database of the same kind, by the steps of the command."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,13 @@ from firmtrail.publishing.publisher import Publisher
 from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Refused
-from tests.contract.moving import WANTED, Move, new_move, nothing, other_database, wrong
+from tests.contract.moving import WANTED, Move, nothing, wrong
 from tests.databases import read, write
 from tests.fleet import report
 from tests.people import add_project, new_access
-from tests.postgres_server import PostgresServer
 
 OWN_TABLES = {"projects", "log_heads", "access_heads"}
 """Tables with a column `project` that are copied in another way."""
-
-
-@pytest.fixture
-async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIterator[str]:
-    async with other_database(back_end, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
-    async with new_move(db, other_url, tmp_path) as move:
-        yield move
 
 
 async def all_rows(db: Database, table: rows.ProjectTable) -> list[list[Any]]:

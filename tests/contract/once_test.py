@@ -1,7 +1,7 @@
 """Tests that a key has one answer, kept with the events but without members shown once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Refused
 from tests.databases import read, write
-from tests.people import add_project, new_access, recorded
+from tests.people import add_project, recorded
 
 KEY = IdempotencyKey("u_1", "key-1", "print-1")
 
@@ -25,13 +25,6 @@ class Shown(msgspec.Struct):
     name: str
     secret: str
     more: list[dict[str, str]]
-
-
-@pytest.fixture
-async def access(db: Database) -> AsyncIterator[Access]:
-    access = new_access(db)
-    yield access
-    access.hasher.close()
 
 
 @pytest.fixture

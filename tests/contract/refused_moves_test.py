@@ -1,8 +1,5 @@
 """A move is refused if people or clocks of the two databases do not fit, and can be undone."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from firmtrail.access import people, projects
@@ -11,21 +8,8 @@ from firmtrail.eventstore import moving
 from firmtrail.moving import arrival
 from firmtrail.moving.arrival import ClocksDiffer, ErasedThere
 from firmtrail.recording.commit import AHEAD_MS_MAX
-from tests.contract.moving import Move, new_move, other_database
+from tests.contract.moving import Move
 from tests.databases import read
-from tests.postgres_server import PostgresServer
-
-
-@pytest.fixture
-async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIterator[str]:
-    async with other_database(back_end, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
-    async with new_move(db, other_url, tmp_path) as move:
-        yield move
 
 
 async def _boss(db: Database) -> str:

@@ -1,6 +1,5 @@
 """A move that is undone leaves no half of a project, and its copies are signed by nobody."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,29 +22,9 @@ from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.certificate import CertificateName
 from firmtrail.rules.device import Refused
-from tests.contract.moving import Move, new_move, other_database, wrong
+from tests.contract.moving import Move, wrong
 from tests.databases import read
-from tests.people import add_member, add_project, begin_session, new_access
-from tests.postgres_server import PostgresServer
-
-
-@pytest.fixture
-async def access(db: Database) -> AsyncIterator[Access]:
-    access = new_access(db)
-    yield access
-    access.hasher.close()
-
-
-@pytest.fixture
-async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIterator[str]:
-    async with other_database(back_end, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
-    async with new_move(db, other_url, tmp_path) as move:
-        yield move
+from tests.people import add_member, add_project, begin_session
 
 
 @pytest.fixture

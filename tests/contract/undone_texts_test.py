@@ -1,29 +1,13 @@
 """An undone move leaves no free text in the other database; the project may move there again."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from firmtrail.commands import move_project
 from firmtrail.database.database import Database
 from firmtrail.moving import arrival
 from firmtrail.moving.arrival import GivenUp
-from tests.contract.moving import Move, new_move, other_database, wrong
+from tests.contract.moving import Move, wrong
 from tests.databases import read
-from tests.postgres_server import PostgresServer
-
-
-@pytest.fixture
-async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIterator[str]:
-    async with other_database(back_end, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
-    async with new_move(db, other_url, tmp_path) as move:
-        yield move
 
 
 async def _texts(db: Database) -> int:

@@ -68,8 +68,8 @@ async def urls(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactor
 def test_a_role_that_only_reads_can_audit(
     urls: Urls, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    beside = tmp_path_factory.getbasetemp() / "least_privilege"
-    files = ("--signing-key-file", f"{beside}.key", "--checkpoints-file", f"{beside}.checkpoints")
+    stem = tmp_path_factory.getbasetemp() / "least_privilege"
+    files = ("--signing-key-file", f"{stem}.key", "--checkpoints-file", f"{stem}.checkpoints")
     for command in ("verify", "replay"):
         done = in_process(urls.auditor, *files, "audit", command, "--project", "acme")
         assert done.exit_code == 0, done.out + done.said
@@ -172,8 +172,8 @@ async def test_the_role_that_audits_reads_no_secret_and_writes_nothing(urls: Url
 async def test_the_role_of_a_server_is_enough_to_move_a_project(
     urls: Urls, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    beside = tmp_path_factory.getbasetemp() / "least_privilege"
-    files = ("--signing-key-file", f"{beside}.key", "--checkpoints-file", f"{beside}.checkpoints")
+    stem = tmp_path_factory.getbasetemp() / "least_privilege"
+    files = ("--signing-key-file", f"{stem}.key", "--checkpoints-file", f"{stem}.checkpoints")
     there = await granted(postgres)
     async with opened(there.owner) as db:
         await write(db, "UPDATE instance SET name = 'eu'")

@@ -8,9 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import msgspec
 import pytest
 from aiohttp import ClientSession
 
@@ -21,45 +19,15 @@ from tests import databases
 from tests.databases import opened, sqlite_template, write
 from tests.end_to_end import ledger
 from tests.end_to_end.audits import name_the_log_before
-from tests.end_to_end.command import Done, firmtrail
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.processes import ENVIRONMENT, Server
-from tests.end_to_end.site import MODEL, Answer, P, Site, new_site
+from tests.end_to_end.moving import ADDRESS, DEVICES, Place, Story, name_instance
+from tests.end_to_end.processes import ENVIRONMENT
+from tests.end_to_end.site import MODEL, Answer, P, new_site
 from tests.postgres_server import PostgresServer
 
-ADDRESS = "https://eu.example"
-DEVICES = [f"d{n}" for n in range(12)]
 KINDS = ("sqlite", "postgres")
 
-type Make = Callable[[str, str], "Place"]
-
-
-class Place(NamedTuple):
-    """A database with the key and the checkpoints of its servers."""
-
-    url: str
-    instance: str
-    folder: Path
-    has_key: bool
-    """Whether its key and checkpoints have to be named."""
-
-    def serve(self, serve: Serve) -> Server:
-        key = ("--signing-key-file", f"{self.folder}/key")
-        published = ("--checkpoints-file", f"{self.folder}/published")
-        options = (*key, *published) if self.has_key else ()
-        return serve(self.url, "--instance", self.instance, *options)
-
-    def run(self, *arguments: str) -> Done:
-        return firmtrail(self.url, *arguments, **self.environment)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        if not self.has_key:
-            return {}
-        return {
-            "FIRMTRAIL_SIGNING_KEY_FILE": f"{self.folder}/key",
-            "FIRMTRAIL_CHECKPOINTS_FILE": f"{self.folder}/published",
-        }
+type Make = Callable[[str, str], Place]
 
 
 @pytest.fixture
@@ -80,105 +48,6 @@ def make(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Make]:
             return Place(url, name, folder, has_key=True)
 
         yield made
-
-
-async def name_instance(place: Place) -> None:
-    async with opened(place.url) as db:
-        await write(db, "UPDATE instance SET name = $1", place.instance)
-
-
-class Story:
-    """The project acme in one instance, which moves to another one."""
-
-    def __init__(self, old: Place, new: Place, site: Site, session: ClientSession) -> None:
-        self.old, self.new, self.site, self.session = old, new, site, session
-        self.acknowledged: dict[tuple[str, str], Any] = {}
-        self.refused = 0
-
-    async def ask(
-        self, url: str, method: str, path: str, credential: str, body: Any = None
-    ) -> Answer:
-        headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
-        data = None if body is None else msgspec.json.encode(body)
-        async with self.session.request(
-            method, f"{url}{path}", data=data, headers=headers, allow_redirects=False
-        ) as answer:
-            return Answer(answer.status, answer.headers, await answer.read())
-
-    async def admin(self, url: str, method: str, path: str, body: Any = None) -> Any:
-        answer = await self.ask(url, method, f"{P}/{path}", self.site.admin, body)
-        assert answer.status < 300, answer
-        return answer.json if answer.body else None
-
-    async def register(self, url: str) -> None:
-        """Registers the devices, so that the log names their secrets."""
-        wanted = [{"device": device, "model": MODEL} for device in DEVICES]
-        for each in await self.admin(url, "POST", "devices", wanted):
-            self.site.secrets[each["device"]] = each["secret"]
-
-    async def report(self, url: str, device: str, report_id: str) -> Answer:
-        """Reports once, and remembers a receipt."""
-        body = {"version": "1.0.0", "status": "running", "report_id": report_id}
-        path = f"{P}/devices/{device}/reports"
-        answer = await self.ask(url, "POST", path, self.site.secrets[device], body)
-        if answer.status in {200, 201}:
-            receipt = {name: answer.json[name] for name in ("log", "position")}
-            known = self.acknowledged.setdefault((device, report_id), receipt)
-            assert known == receipt
-        return answer
-
-    async def keep_reporting(self, urls: list[str], stop: asyncio.Event) -> None:
-        """Reports to any server until the project is elsewhere."""
-        n = 0
-        while not stop.is_set():
-            n += 1
-            answer = await self.report(urls[n % len(urls)], DEVICES[n % 12], f"while-{n}")
-            assert answer.status in {201, 503, 308}, answer
-            if answer.status != 201:
-                self.refused += 1
-                await asyncio.sleep(0.05)
-
-    async def offers(self, url: str) -> list[Any]:
-        found = []
-        for device in DEVICES:
-            path = f"{P}/devices/{device}/update"
-            answer = await self.ask(url, "GET", path, self.site.secrets[device])
-            assert answer.status == 200, answer
-            found.append({name: answer.json.get(name) for name in ("version", "rollout", "source")})
-        return found
-
-    def move(self, *options: str) -> Done:
-        return self.old.run("project", "move", "acme", "--to", self.new.url, *options)
-
-    def moved(self) -> Done:
-        return self.move("--redirect-to", ADDRESS)
-
-    def commands_say_where(self, url: str) -> None:
-        """Checks that commands on the old database and on its server name the new instance."""
-        where = f"Project acme has moved to the instance new, at {ADDRESS}: use that one."
-        of_acme, remote = ("--project", "acme"), ("--url", url, "--token", self.site.admin)
-        for command in (
-            ("device", "show", *of_acme, "d1"),
-            ("device", "list", *of_acme),
-            ("device", "decommission", *of_acme, "d1"),
-            ("versions", *of_acme),
-            ("project", "show", "acme"),
-            ("log", "continue", *of_acme),
-            ("device", "list", *of_acme, *remote),
-            ("device", "decommission", *of_acme, "d1", *remote),
-            ("project", "move", "acme", "--to", self.new.url),
-            ("project", "move", "acme", "--to", self.new.url, "--dry-run"),
-            ("project", "move", "acme", "--to", self.new.url, "--redirect-to", "https://x.example"),
-        ):
-            done = self.old.run(*command)
-            said = " ".join(done.said.split())
-            assert (done.exit_code, done.out, where in said) == (2, "", True), (command, said)
-
-    def audited(self, place: Place, *arguments: str) -> None:
-        for kind in ("verify", "replay"):
-            given = arguments if kind == "verify" else ()
-            done = place.run("audit", kind, "--project", "acme", *given)
-            assert (done.exit_code, "All is well." in done.out) == (0, True), done.out + done.said
 
 
 @pytest.fixture
@@ -221,15 +90,8 @@ async def test_a_project_moves_while_its_servers_run(
     await asyncio.sleep(2.5)
     stop.set()
     await reporting
-    for url in urls:  # every route but those of the log is elsewhere
-        for answer in (
-            await it.report(url, "d1", "late"),
-            await it.ask(url, "GET", f"{P}/devices?limit=5", it.site.admin),
-        ):
-            assert answer.status == 308, answer
-            assert answer.headers["Location"].startswith(f"{ADDRESS}{P}/devices")
-        assert (await it.ask(url, "GET", f"{P}/log/key", it.site.admin)).body == old_key
-        assert (await it.ask(url, "GET", f"{P}/devices", "x" * 32)).status == 401
+    for url in urls:
+        await check_sent_on(it, url, old_key)
     await asyncio.to_thread(it.commands_say_where, urls[0])
     new = early or it.new.serve(serve)
     assert await it.offers(new.url) == offered
@@ -239,18 +101,34 @@ async def test_a_project_moves_while_its_servers_run(
     assert (late.status, late.json["log"]) == (201, 2)
     shown = await it.admin(new.url, "GET", f"rollouts/{rollout['id']}")
     assert (shown["percent"], shown["state"]) == (50, "running")
-    key = (await it.ask(new.url, "GET", f"{P}/logs/1/key", it.site.admin)).body
-    assert key == old_key
-    again = await it.ask(new.url, "GET", f"{P}/logs/1/events/3/proof", it.site.admin)
-    note = again.body.decode().partition("\n\n")[2]
-    assert checkpoint.verify_note(note, checkpoint.read_key_line(key.decode())).size > 3
-    assert proof.body.splitlines()[:2] == again.body.splitlines()[:2]
+    await check_old_proof(it, new.url, old_key, proof)
     new_key = (await it.ask(new.url, "GET", f"{P}/log/key", it.site.admin)).body
-    (tmp_path / "both").write_bytes(key + new_key)
+    (tmp_path / "both").write_bytes(old_key + new_key)
     await asyncio.to_thread(name_the_log_before, new.url + P, it.site.admin, tmp_path / "saved")
     it.audited(it.new, "--key", str(tmp_path / "both"))
     it.audited(it.new)
     it.audited(it.old)
+
+
+async def check_sent_on(it: Story, url: str, old_key: bytes) -> None:
+    """Checks that every route but those of the log is elsewhere."""
+    for answer in (
+        await it.report(url, "d1", "late"),
+        await it.ask(url, "GET", f"{P}/devices?limit=5", it.site.admin),
+    ):
+        assert answer.status == 308, answer
+        assert answer.headers["Location"].startswith(f"{ADDRESS}{P}/devices")
+    assert (await it.ask(url, "GET", f"{P}/log/key", it.site.admin)).body == old_key
+    assert (await it.ask(url, "GET", f"{P}/devices", "x" * 32)).status == 401
+
+
+async def check_old_proof(it: Story, url: str, old_key: bytes, proof: Answer) -> None:
+    """Checks that the new instance proves an event of the old log by the old key."""
+    assert (await it.ask(url, "GET", f"{P}/logs/1/key", it.site.admin)).body == old_key
+    again = await it.ask(url, "GET", f"{P}/logs/1/events/3/proof", it.site.admin)
+    note = again.body.decode().partition("\n\n")[2]
+    assert checkpoint.verify_note(note, checkpoint.read_key_line(old_key.decode())).size > 3
+    assert proof.body.splitlines()[:2] == again.body.splitlines()[:2]
 
 
 async def recorded(

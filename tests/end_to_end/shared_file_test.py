@@ -97,7 +97,7 @@ async def test_a_writer_that_is_killed_is_replaced_once_for_all_workers(
 
 
 async def test_a_stalled_worker_keeps_no_other_from_writing(serve: Serve, sqlite_url: str) -> None:
-    """It stands still in the middle of requests, and goes on later."""
+    """It is stopped in the middle of requests, and continued later."""
     site, clients = await ledger.new_writers(sqlite_url, CLIENTS)
     server = serve(sqlite_url, "--workers", str(WORKERS))
     async with ledger.session() as session, one_session_for_each_worker(server) as each:

@@ -39,6 +39,27 @@ def check_warnings(done: Callable[..., Done]) -> None:
     assert again in done("rollback", "1.1.0", *M, "--reason", "burns").said
 
 
+def check_plans(done: Callable[..., Done], run: Callable[..., Done], plan: Path) -> None:
+    """Tries, starts, advances and changes a plan, which is written to this file."""
+    plan.write_text("phases:\n  - {percent: 1, after_s: 60}\n  - {percent: 100}\n")
+    tried = run("rollout", "start", "1.1.0", *M, "--plan", str(plan), "--percent", "5", "--dry-run")
+    assert "can't be combined with a plan" in tried.said
+    forecast = done("rollout", "start", "1.1.0", *M, "--plan", str(plan), "--dry-run").out
+    assert "earliest end" in forecast
+    planned = done("rollout", "start", "1.1.0", *M, "--plan", str(plan)).out.strip()
+    phases = done("rollout", "plan", planned).out
+    check_forecasts(forecast.splitlines()[1:], phases.splitlines())
+    assert "current" in phases
+    assert "next" in phases
+    assert "is running" in done("rollout", "advance", planned).said
+    plan.write_text("phases:\n  - {percent: 100, after_s: 60}\n")
+    changed = done("rollout", "change", planned, "--plan", str(plan), "--reason", "It is safe").out
+    assert [changed.count(state) for state in ("done", "current", "next")] == [2, 1, 0]
+    done("rollout", "abort", planned)
+    plan.write_text("phases: [")
+    assert "is not YAML" in run("rollout", "start", "1.1.0", *M, "--plan", str(plan)).said
+
+
 @pytest.mark.timeout(90)
 def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path / 'a.db'}"
@@ -63,24 +84,7 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     rollout = done("rollout", "start", "1.1.0", *M, *waiting).out.strip()
     done("rollout", "advance", rollout, "--percent", "100")
     assert "is paused" in done("rollout", "pause", rollout, "--reason", "smoke").said
-    plan = tmp_path / "plan.yaml"
-    plan.write_text("phases:\n  - {percent: 1, after_s: 60}\n  - {percent: 100}\n")
-    tried = run("rollout", "start", "1.1.0", *M, "--plan", str(plan), "--percent", "5", "--dry-run")
-    assert "can't be combined with a plan" in tried.said
-    forecast = done("rollout", "start", "1.1.0", *M, "--plan", str(plan), "--dry-run").out
-    assert "earliest end" in forecast
-    planned = done("rollout", "start", "1.1.0", *M, "--plan", str(plan)).out.strip()
-    phases = done("rollout", "plan", planned).out
-    check_forecasts(forecast.splitlines()[1:], phases.splitlines())
-    assert "current" in phases
-    assert "next" in phases
-    assert "is running" in done("rollout", "advance", planned).said
-    plan.write_text("phases:\n  - {percent: 100, after_s: 60}\n")
-    changed = done("rollout", "change", planned, "--plan", str(plan), "--reason", "It is safe").out
-    assert [changed.count(state) for state in ("done", "current", "next")] == [2, 1, 0]
-    done("rollout", "abort", planned)
-    plan.write_text("phases: [")
-    assert "is not YAML" in run("rollout", "start", "1.1.0", *M, "--plan", str(plan)).said
+    check_plans(done, run, tmp_path / "plan.yaml")
     watched = done("rollout", "watch", rollout, "--json").json
     assert (watched["state"], watched["state_reason"]) == ("paused", "smoke")
     assert (watched["progress"]["matching"], watched["silent_after_s"]) == (1, 600)
