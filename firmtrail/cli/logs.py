@@ -11,15 +11,12 @@ terminal shows no more than the JSON does.
 
 import asyncio
 import contextlib
-import functools
 import io
 import logging
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable, MutableMapping
-from datetime import UTC, datetime
 from typing import Any, TextIO, cast, override
 
 import msgspec
@@ -88,7 +85,8 @@ def configure(
     stream: TextIO, level: config.LogLevel = "info", form: config.LogFormat = "auto"
 ) -> None:
     """Sends the log to `stream`: messages of this level and worse."""
-    shared: list[Any] = [structlog.stdlib.add_log_level, _stamped]
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    shared: list[Any] = [structlog.stdlib.add_log_level, stamp]
     # A renderer's own formatter of exceptions would show local variables.
     console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     render: list[Any] = [_with_trace, _with_text, console, _without_passwords]
@@ -110,18 +108,6 @@ def configure(
     handler.addFilter(_once_a_minute(Repeats()))
     logging.basicConfig(handlers=[handler], level=max(logging.WARNING, LEVELS[level]), force=True)
     logging.getLogger(_PROTOCOL_LOGGER).addFilter(_without_traceback)
-
-
-def _stamped(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Adds the time in UTC, to the microsecond. structlog's own takes six times as long."""
-    second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
-    line["timestamp"] = f"{_second_text(second)}.{microsecond:06}Z"
-    return line
-
-
-@functools.lru_cache(maxsize=2)
-def _second_text(second: int) -> str:
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _with_trace(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

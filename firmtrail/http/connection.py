@@ -284,13 +284,13 @@ class _Connection(web.RequestHandler):
     ) -> Coroutine[Any, Any, Finished]:
         """Sends an answer; an answer of aiohttp's router is sent as the problem that it means."""
         answer = resp
-        if type(resp) is not web.Response and isinstance(resp, web.HTTPException):
+        if isinstance(resp, web.HTTPException):
             answer = _refused(resp, request, self._clients)
         if hdrs.EXPECT in request.headers and _holds_back(request):
             answer.force_close()  # the next bytes could be the body, or another request
             self._lingering_time = UNSENT_LINGER_S
         finishing = super().finish_response(request, answer, start_time)
-        if self._paused or _length(answer) > SENT_EASILY_BYTES:
+        if self._paused or (answer.content_length or 0) > SENT_EASILY_BYTES:
             return self._in_time(finishing)
         return finishing
 
@@ -301,13 +301,6 @@ class _Connection(web.RequestHandler):
         except TimeoutError:
             self.cut()
             raise ConnectionAbortedError("the client did not take its answer") from None
-
-
-def _length(answer: web.StreamResponse) -> int:
-    """Returns the length of an answer that is sent whole, and 0 for one that is streamed."""
-    if type(answer) is web.Response and isinstance(answer.body, bytes):
-        return len(answer.body)
-    return answer.content_length or 0
 
 
 def _holds_back(request: web.BaseRequest) -> bool:
