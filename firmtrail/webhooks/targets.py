@@ -52,11 +52,11 @@ class Target(NamedTuple):
         return self.url.host or ""
 
 
-def target_of(text: str) -> Target:
-    """Reads a receiver's URL. Raises `ValueError` with the reason if it can't be one."""
-    if len(text) > URL_CHARACTERS_MAX or _ODD.search(text):
+def url_of(text: str, characters_max: int) -> URL:
+    """Reads a URL whose host can be looked up. Raises `ValueError` with the reason."""
+    if len(text) > characters_max or _ODD.search(text):
         raise ValueError(
-            f"must have at most {URL_CHARACTERS_MAX} visible ASCII characters without backslash; "
+            f"must have at most {characters_max} visible ASCII characters without backslash; "
             "write other ones with % signs"
         )
     try:
@@ -64,16 +64,22 @@ def target_of(text: str) -> Target:
     except ValueError:
         raise ValueError("is no URL") from None
     if url.scheme not in {"https", "http"} or not url.host or url.explicit_port == 0:
-        raise ValueError("must be an https URL with a host, such as https://hooks.example.org/x")
-    if url.user is not None or url.password is not None:
-        raise ValueError("must not contain a user or a password: deliveries are signed instead")
-    if url.fragment:
-        raise ValueError("must not contain a fragment: no server sees it")
+        raise ValueError("must be an https URL with a host, such as https://fleet.example.org")
     try:
         url.host.encode("idna")  # as a look-up does
     except UnicodeError:
         reason = "must name a host whose parts between the dots have 1 to 63 characters each"
         raise ValueError(reason) from None
+    return url
+
+
+def target_of(text: str) -> Target:
+    """Reads a receiver's URL. Raises `ValueError` with the reason if it can't be one."""
+    url = url_of(text, URL_CHARACTERS_MAX)
+    if url.user is not None or url.password is not None:
+        raise ValueError("must not contain a user or a password: deliveries are signed instead")
+    if url.fragment:
+        raise ValueError("must not contain a fragment: no server sees it")
     return Target(url, str(url.origin()))
 
 
