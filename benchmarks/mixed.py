@@ -33,8 +33,6 @@ FEW = 300
 """How many devices are of cohort `canary`, have the tag `lab`, or failed."""
 AGAIN = 0.3
 """The share of devices that report three versions instead of one."""
-ATTRIBUTES = 10_000
-"""How many devices get their attributes in one transaction."""
 
 _LOG = "SELECT log_id FROM projects WHERE project = $1"
 

@@ -23,7 +23,6 @@ from benchmarks.verify import Ledger
 from firmtrail.database import postgres
 from tests.postgres_server import PostgresServer
 
-DEVICES, REPORTS = 1_000_000, 9_000_000
 FEWER = 10
 
 SETTINGS = ("shared_buffers=2GB", "max_wal_size=8GB", "maintenance_work_mem=1GB")

@@ -36,24 +36,6 @@ WHERE TRUE
 ON CONFLICT DO NOTHING"""
 
 _COPY = """\
-INSERT INTO log_heads (
-    log_id, project, number, size, frontier, recorded_at_ms, control_count, nudge_count, closed)
-SELECT coalesce(max(log_id), 0) + 1, CAST($1 AS text), CAST($2 AS bigint), 0, '', 0, 0, 0, 1
-FROM log_heads
-WHERE TRUE
-ON CONFLICT DO NOTHING"""
-
-_PAGE = """\
-SELECT
-    events.position, events.stream, events.event_id, events.recorded_at_ms, events.entry,
-    texts.salt, texts.text
-FROM events
-LEFT JOIN texts ON texts.log_id = events.log_id AND texts.position = events.position
-WHERE events.log_id = $1 AND events.position >= $2 AND events.position < $3
-ORDER BY events.position
-LIMIT $4"""
-
-_COPY = """\
 INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
 SELECT $1, given.position, given.stream, given.event_id, given.recorded_at_ms, given.entry
 FROM given

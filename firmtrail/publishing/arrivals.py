@@ -5,7 +5,7 @@ another signature, and this instance never signs it: no log has two origins. The
 it names its key (`ProjectArrived`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from firmtrail.database.database import Reader, Statement
 from firmtrail.events.entry import decode
@@ -79,14 +79,3 @@ def key_of(name: LogName, arrivals: Iterable[ProjectArrived]) -> Verifier | None
 async def key_of_log(reader: Reader, name: LogName) -> Verifier | None:
     """Returns what `key_of` does."""
     return key_of(name, await of_project(reader, name.project))
-
-
-def origins(
-    instance: str, project: str, numbers: Sequence[int], arrivals: Sequence[ProjectArrived]
-) -> dict[int, str]:
-    """Returns the origin of each of a project's logs."""
-    keys = {number: key_of(LogName(project, number), arrivals) for number in numbers}
-    return {
-        number: checkpoint.origin(instance, project, number) if key is None else key.name
-        for number, key in keys.items()
-    }

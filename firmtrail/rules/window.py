@@ -5,10 +5,10 @@ clock skips or repeats are treated as Debian's cron treats them (`cronsim`): an 
 hour comes right after it, and one at a fixed hour comes once though the hour is repeated.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -48,11 +48,6 @@ def fault_of(window: Window) -> tuple[str, str] | None:
     except CronSimError as error:
         return "cron", f"is no cron expression: {str(error).lower()}"
     return ("cron", "never opens") if opening is None else None
-
-
-def shown(members: Mapping[str, Any]) -> Window:
-    """Returns the window that an answer of the API shows as these members."""
-    return Window(**members)
 
 
 def _is_zone(name: str) -> bool:

@@ -16,7 +16,6 @@ from tests.people import add_secret
 from tests.service.site import Answer, D, P, Site
 from tests.service.steered import post, roll_out
 
-PASSWORD = "a good password"
 THROUGH = {
     "X-Forwarded-Proto": "https",
     "X-Forwarded-Host": "fleet.example:8443",
