@@ -24,16 +24,15 @@ from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
 from firmtrail.console import problems
-from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.database.standby import Standby
 from firmtrail.followers.following import Following
-from firmtrail.http import concurrency, incoming, openapi, sealing, uploads, work_state
+from firmtrail.http import incoming, openapi, sealing, work_state
 from firmtrail.http.auth import authentication
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.callers import PUBLIC
 from firmtrail.http.clients import CLIENTS, Clients
-from firmtrail.http.concurrency import ConcurrencyLimit
+from firmtrail.http.concurrency import Limits
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
 from firmtrail.http.fleet_metrics import FleetTotals
@@ -41,13 +40,13 @@ from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.moves import Moves
+from firmtrail.http.queries import Queries
 from firmtrail.http.rollout_metrics import RolloutTotals
 from firmtrail.http.route import Route, ShowsProblem
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
 from firmtrail.http.trace_context import Traces
 from firmtrail.http.watch import Watch
-from firmtrail.projections import check_in, device_current, device_history
 from firmtrail.projections.adoption import Adoption
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.rebuilding.builder import Builder
@@ -61,9 +60,6 @@ if TYPE_CHECKING:
     from firmtrail.http.oidc import OidcSignIn
 
 SERVICES = web.AppKey("SERVICES", Services)
-
-REPLAYS_MAX = 100
-"""Limits the readers of logs in one process: each may hold a page, one to two MiB."""
 
 _WITH_SLASHES = "tile"
 """The one parameter of a path that contains slashes."""
@@ -143,8 +139,12 @@ def services(
         stores=Stores(publisher, options.get("artifacts")),
         outdated=FleetTotals(db, archive),
         rollouts=RolloutTotals(db, recorder.controls),
-        **_limits(streams_max),
-        **_readers(db),
+        limits=Limits(streams_max),
+        queries=Queries(db),
+        adoption=Adoption(db),
+        moves=Moves(db),
+        reads=Reads(db),
+        watch=Watch(db),
         **options,
     )
 
@@ -162,62 +162,6 @@ def _own_followings(
 ) -> list[Following[Any]]:
     published = [publisher.following] if publisher else []
     return [*published, deliverer.following, notices.following]
-
-
-class _Limits(TypedDict):
-    """Names the fields of `Services` that bound what runs at the same time."""
-
-    streams: ConcurrencyLimit
-    replays: ConcurrencyLimit
-    device_waits: ConcurrencyLimit
-    people_waits: ConcurrencyLimit
-    receivers: ConcurrencyLimit
-    uploads: ConcurrencyLimit
-
-
-def _limits(streams_max: int) -> _Limits:
-    return {
-        "streams": ConcurrencyLimit(streams_max),
-        "replays": ConcurrencyLimit(REPLAYS_MAX),
-        "device_waits": ConcurrencyLimit(concurrency.WAITS_MAX, concurrency.WAITS_OF_DEVICE_MAX),
-        "people_waits": ConcurrencyLimit(
-            concurrency.WAITS_OF_PEOPLE_MAX, concurrency.WAITS_OF_PERSON_MAX
-        ),
-        "receivers": ConcurrencyLimit(
-            concurrency.RECEIVERS_MAX, concurrency.RECEIVERS_OF_PROJECT_MAX
-        ),
-        "uploads": ConcurrencyLimit(uploads.UPLOADS_MAX),
-    }
-
-
-class _Readers(TypedDict):
-    """Names the fields of `Services` that need only the database."""
-
-    adoption: Adoption
-    moves: Moves
-    reads: Reads
-    watch: Watch
-    devices: Coalescer[tuple[int, str]]
-    histories: Coalescer[Any]
-    check_ins: Coalescer[tuple[int, str]]
-    saying: Coalescer[tuple[int, str]]
-    polling: Coalescer[tuple[int, str]]
-    ways_back: Coalescer[tuple[int, str, str, int]]
-
-
-def _readers(db: Database) -> _Readers:
-    return {
-        "adoption": Adoption(db),
-        "moves": Moves(db),
-        "reads": Reads(db),
-        "watch": Watch(db),
-        "devices": Coalescer(db, device_current.load_live),
-        "histories": Coalescer(db, device_history.pages),
-        "check_ins": Coalescer(db, check_in.load),
-        "saying": Coalescer(db, check_in.load_saying),
-        "polling": Coalescer(db, check_in.load_polling),
-        "ways_back": Coalescer(db, device_history.runs),
-    }
 
 
 def build(services: Services) -> web.Application:
@@ -313,6 +257,11 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     keep("seals", sealing.keep_sealing(services))
     keep("keys", once.keep_purging(services.db))
     yield
+    await _end(services)
+
+
+async def _end(services: Services) -> None:
+    """Stops the background tasks, and closes what they worked with."""
     services.readiness.is_draining = True
     tasks = services.readiness.tasks
     for task in tasks.values():

@@ -15,19 +15,19 @@ from firmtrail.artifacts import Artifacts
 from firmtrail.commands.demo import Throttle
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.commands.silence import Silence
-from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, ReadSource
 from firmtrail.database.standby import Standby
 from firmtrail.followers.following import Following
 from firmtrail.http.auth import Authenticate, Authentication, nobody
 from firmtrail.http.callers import NOBODY, Caller
 from firmtrail.http.clients import Clients
-from firmtrail.http.concurrency import ConcurrencyLimit
+from firmtrail.http.concurrency import Limits
 from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.moves import Moves
+from firmtrail.http.queries import Queries
 from firmtrail.http.rollout_metrics import RolloutTotals
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
@@ -131,39 +131,20 @@ class Services:
     metrics: Metrics
     outdated: FleetTotals
     rollouts: RolloutTotals
-    devices: Coalescer[tuple[int, str]]
-    """Reads a device's row of the view; concurrent reads share one query."""
-    histories: Coalescer[Any]
-    check_ins: Coalescer[tuple[int, str]]
-    """Reads what a check-in needs to know of a device."""
-    polling: Coalescer[tuple[int, str]]
-    """Reads what a poll in a protocol made by others needs to know of a device."""
-    saying: Coalescer[tuple[int, str]]
-    """Reads the same, and what the device says of itself."""
-    ways_back: Coalescer[tuple[int, str, str, int]]
-    """Reads what a device ran before a bad version, as of a size of the log."""
+    queries: Queries
+    limits: Limits
     watch: Watch
-    device_waits: ConcurrencyLimit
-    """Limits the devices that wait for a new answer."""
-    people_waits: ConcurrencyLimit
-    """Limits the people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
     moves: Moves
     """Knows the projects that move to another instance."""
     reads: Reads
     silence: Silence
-    streams: ConcurrencyLimit
-    """Limits the requests that follow a log."""
-    replays: ConcurrencyLimit
-    """Limits the requests that read a log."""
     write_timeout_s: float = config.WRITE_TIMEOUT_S
     """Ends a streamed answer whose client reads nothing for this long."""
     artifacts: Artifacts | None = None
     """None if this server has no store of artifacts."""
     artifact_bytes_max: int = config.ARTIFACT_BYTES_MAX
-    uploads: ConcurrencyLimit
-    """Limits the requests that add an artifact."""
     stores: Stores
     publisher: Publisher | None = None
     """None if there is no key to sign with, so that nothing is published."""
@@ -171,8 +152,6 @@ class Services:
     """The loops of all followers, which run as long as the server serves."""
     sender: Sender
     """Sends to the receivers of webhooks."""
-    receivers: ConcurrencyLimit
-    """Limits the requests that wait for a receiver, or for the look-up of its host."""
     deliverer: Deliverer
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""

@@ -13,6 +13,8 @@ from firmtrail.http.errors import ServiceUnavailable, TooManyRequests
 
 RETRY_AFTER_S = 10
 
+REPLAYS_MAX = 100
+"""Limits the readers of logs: each may hold a page, one to two MiB."""
 WAITS_MAX = 5_000
 WAITS_OF_DEVICE_MAX = 2
 """Two, because a device may come back before the server knows that its old connection is gone."""
@@ -20,6 +22,8 @@ WAITS_OF_PEOPLE_MAX = 200
 WAITS_OF_PERSON_MAX = 50
 RECEIVERS_MAX = 40
 RECEIVERS_OF_PROJECT_MAX = 4
+UPLOADS_MAX = 16
+"""Limits the uploads of artifacts: each takes some 15 MiB of memory."""
 
 type Owner = tuple[object, ...]
 
@@ -77,3 +81,20 @@ class ConcurrencyLimit:
             self._open_of[owner] += step
             if not self._open_of[owner]:
                 del self._open_of[owner]
+
+
+class Limits:
+    """Bounds each kind of request that takes long. `streams_max` bounds those that follow a log."""
+
+    def __init__(self, streams_max: int) -> None:
+        self.streams = ConcurrencyLimit(streams_max)
+        self.replays = ConcurrencyLimit(REPLAYS_MAX)
+        """Limits the requests that read a log."""
+        self.device_waits = ConcurrencyLimit(WAITS_MAX, WAITS_OF_DEVICE_MAX)
+        """Limits the devices that wait for a new answer."""
+        self.people_waits = ConcurrencyLimit(WAITS_OF_PEOPLE_MAX, WAITS_OF_PERSON_MAX)
+        """Limits the people that wait for a device's answer."""
+        self.receivers = ConcurrencyLimit(RECEIVERS_MAX, RECEIVERS_OF_PROJECT_MAX)
+        """Limits the requests that wait for a receiver, or for the look-up of its host."""
+        self.uploads = ConcurrencyLimit(UPLOADS_MAX)
+        """Limits the requests that add an artifact."""

@@ -92,18 +92,18 @@ type DeviceAndControl = Awaitable[tuple[DeviceAtCheckIn, Control]]
 
 def device_and_control(call: AnyCall, name: str) -> DeviceAndControl:
     """Returns a device, and the control at the same size of the log."""
-    return _device_and_control(call, name, call.services.check_ins, _PLAIN)
+    return _device_and_control(call, name, call.services.queries.check_ins, _PLAIN)
 
 
 def device_saying_and_control(call: AnyCall, name: str) -> DeviceAndControl:
     """Returns a device with its attributes, and the control at the same size of the log."""
-    return _device_and_control(call, name, call.services.saying, _SAYING)
+    return _device_and_control(call, name, call.services.queries.saying, _SAYING)
 
 
 def device_polling_and_control(call: AnyCall, name: str) -> DeviceAndControl:
     """Returns a device, when it last said something else of itself, and the control at the same
     size of the log."""
-    return _device_and_control(call, name, call.services.polling, _POLLING)
+    return _device_and_control(call, name, call.services.queries.polling, _POLLING)
 
 
 async def _device_and_control(
@@ -136,7 +136,7 @@ async def case_of(
     wanted = target.runs_wanted(case)
     if wanted is None:
         return case
-    rows = await call.services.ways_back.get((call.log_id, *wanted, seen.counts.size))
+    rows = await call.services.queries.ways_back.get((call.log_id, *wanted, seen.counts.size))
     runs = device_history.runs_of([wanted], [(0, *row) for row in rows])
     return check_in.with_way_back(case, runs)
 

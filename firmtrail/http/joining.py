@@ -26,7 +26,7 @@ async def join_named(call: AnyCall, names: Iterable[str]) -> None:
     if not call.caller.registers:
         return
     distinct = [name for name in dict.fromkeys(names) if name]
-    read = call.services.devices.get
+    read = call.services.queries.devices.get
     rows = await asyncio.gather(*(read((call.log_id, name)) for name in distinct))
     found = (device_current.size_and_device(each)[1] for each in rows)
     unknown = [name for name, known in zip(distinct, found, strict=True) if known is None]

@@ -13,7 +13,7 @@ async def check_url(call: AnyCall, url: str) -> None:
     hosts are being looked up."""
     target = target_of(url)
     try:
-        with call.services.receivers.enter(call.caller):
+        with call.services.limits.receivers.enter(call.caller):
             await call.services.sender.check(target)
     except TargetRefused as error:
         detail = f"{error} The operator allows networks with serve --webhooks-allow."

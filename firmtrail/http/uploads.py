@@ -26,9 +26,6 @@ UPLOAD_IDLE_S = 30
 UPLOAD_S = 6 * 3600
 """Limits the time of a whole upload."""
 
-UPLOADS_MAX = 16
-"""Limits parallel uploads in one process; each takes some 15 MiB of memory."""
-
 type ReadChunk = Callable[[], Awaitable[bytes]]
 """Returns the next bytes of an artifact; none at its end."""
 
@@ -38,7 +35,7 @@ async def received(call: AnyCall, read: ReadChunk | None = None) -> AsyncIterato
     """Stores an artifact as it arrives: the whole body, or what `read` returns of it. Unless the
     block keeps it, it is deleted after the block."""
     store = store_of(call)
-    with call.services.uploads.enter(call.caller):
+    with call.services.limits.uploads.enter(call.caller):
         await incoming.let_continue(call.request)
         chunks = _chunks(call, read or call.request.content.readany)
         async with store.received(chunks) as upload:

@@ -13,7 +13,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.application import app
-from firmtrail.http import respond, uploads
+from firmtrail.http import concurrency, respond, uploads
 from firmtrail.http.callers import Caller
 from tests.people import recorded
 from tests.service.artifacts import (
@@ -215,9 +215,9 @@ async def test_an_upload_that_trickles_is_cut_off(site: Site, folder: Path) -> N
 
 async def test_parallel_uploads_are_limited(site: Site) -> None:
     with contextlib.ExitStack() as taken:
-        for n in range(uploads.UPLOADS_MAX):
+        for n in range(concurrency.UPLOADS_MAX):
             taken.enter_context(
-                site.services.uploads.enter(Caller(kind="user", project=f"project-{n}"))
+                site.services.limits.uploads.enter(Caller(kind="user", project=f"project-{n}"))
             )
         answer = await put(site)
         assert (answer.status, "Retry-After" in answer.headers) == (503, True)

@@ -248,14 +248,16 @@ async def test_an_impossible_filter_is_refused(site: Site) -> None:
 async def test_parallel_reads_of_the_log_are_limited(site: Site) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(25):
-            stack.enter_context(site.services.replays.enter(Caller(kind="user", project="acme")))
+            stack.enter_context(
+                site.services.limits.replays.enter(Caller(kind="user", project="acme"))
+            )
         for path in ("/events", "/logs/1/events"):
             answer = await site.get(f"{P}{path}")
             assert_is_problem(answer, 429)
             assert int(answer.headers["Retry-After"]) > 0
         assert (await site.get(f"{P}/events/0")).status == 200
     assert (await site.get(f"{P}/events")).status == 200
-    assert not site.services.replays._open_of
+    assert not site.services.limits.replays._open_of
 
 
 async def test_each_old_log_stays_readable_by_its_number(filled: Site) -> None:

@@ -146,7 +146,7 @@ async def test_many_readers_follow_at_the_cost_of_one_poll(
         await poll()
 
     monkeypatch.setattr(site.services.watch, "_look", counting)
-    monkeypatch.setattr(site.services.streams, "_per_owner_max", READERS)
+    monkeypatch.setattr(site.services.limits.streams, "_per_owner_max", READERS)
     async with contextlib.AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(following(site)) for _ in range(READERS)]
         loop = asyncio.get_running_loop()
@@ -161,13 +161,13 @@ async def test_many_readers_follow_at_the_cost_of_one_poll(
 async def test_the_number_of_streams_is_limited(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(site.services.streams, "_per_owner_max", 2)
+    monkeypatch.setattr(site.services.limits.streams, "_per_owner_max", 2)
     async with following(site), following(site):
         answer = await site.get(f"{P}/stream")
         assert_is_problem(answer, 429)
         assert int(answer.headers["Retry-After"]) > 0
-        monkeypatch.setattr(site.services.streams, "_per_owner_max", 9)
-        monkeypatch.setattr(site.services.streams, "_requests_max", 2)
+        monkeypatch.setattr(site.services.limits.streams, "_per_owner_max", 9)
+        monkeypatch.setattr(site.services.limits.streams, "_requests_max", 2)
         answer = await site.get(f"{P}/stream")
         assert_is_problem(answer, 503)
         assert int(answer.headers["Retry-After"]) > 0
@@ -179,7 +179,7 @@ async def test_the_number_of_streams_is_limited(
 async def until_free(site: Site) -> None:
     """Waits until no stream counts: the server notices that a reader left when it sends."""
     async with asyncio.timeout(SOON_S):
-        while site.services.streams._open_of:
+        while site.services.limits.streams._open_of:
             await register(site.services.recorder, site.log_id, f"new{await size(site)}")
             await asyncio.sleep(0.05)
 
@@ -270,4 +270,4 @@ async def test_a_server_that_stops_ends_its_streams_immediately(site: Site) -> N
 async def test_a_head_request_does_not_count_as_a_stream(site: Site) -> None:
     answer = await site.call("HEAD", f"{P}/stream", caller="auditor")
     assert answer == Answer(200, answer.headers, b"")
-    assert not site.services.streams._open_of
+    assert not site.services.limits.streams._open_of

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from firmtrail import config
 from firmtrail.application import app
 from firmtrail.http import concurrency, decisions, watch
-from firmtrail.http.concurrency import ConcurrencyLimit
+from firmtrail.http.concurrency import ConcurrencyLimit, Limits
 from tests.fleet import register
 from tests.service.site import D2, Answer, D, P, Site
 from tests.service.steered import post, roll_out
@@ -23,12 +24,10 @@ ANSWERED_S = 2
 @pytest.fixture
 async def waiting(fleet: Site) -> AsyncIterator[Site]:
     """Serves the fleet with a low limit of waiting requests."""
-    services = replace(
-        fleet.services,
-        device_waits=ConcurrencyLimit(5, concurrency.WAITS_OF_DEVICE_MAX),
-        people_waits=ConcurrencyLimit(3, 2),
-        long_poll_s_max=4,
-    )
+    limits = Limits(config.STREAMS_MAX)
+    limits.device_waits = ConcurrencyLimit(5, concurrency.WAITS_OF_DEVICE_MAX)
+    limits.people_waits = ConcurrencyLimit(3, 2)
+    services = replace(fleet.services, limits=limits, long_poll_s_max=4)
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)
     async with TestClient(server) as client:
@@ -75,7 +74,7 @@ async def test_a_device_waits_at_most_twice(waiting: Site) -> None:
     await roll_out(waiting)
     answers = await asyncio.gather(*first, other)
     assert {each.json["version"] for each in answers} == {"1.1.0"}
-    assert waiting.services.device_waits._open == 0
+    assert waiting.services.limits.device_waits._open == 0
 
 
 async def test_a_process_has_a_limit_of_waiting_requests(waiting: Site) -> None:
@@ -119,7 +118,7 @@ async def test_a_client_that_has_disconnected_no_longer_counts(waiting: Site) ->
         gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     await asyncio.sleep(3 * watch.EVERY_S)
-    assert waiting.services.device_waits._open == 0
+    assert waiting.services.limits.device_waits._open == 0
     assert not await is_answered(await poll(waiting), 0.2)
 
 

@@ -94,7 +94,7 @@ async def get_device(call: Call[PageQuery, None]) -> web.Response:
     """Show a device: the versions that it ran, and the rules that decide for it."""
     known = await (_now(call) if call.query.as_of is None else _then(call))
     name, stop = known.state.device, known.moment.stop
-    rows = await call.services.histories.get(
+    rows = await call.services.queries.histories.get(
         HistoryRequest(call.log_id, name, END if stop is None else stop)
     )
     entries = history_lines.page_of(rows, entries_max=ENTRIES_MAX).entries

@@ -82,7 +82,7 @@ async def post_ask(call: AskCall) -> web.Response:
 async def _answered(call: AskCall, question: str) -> tuple[str, int] | None:
     """Returns the version and the time of the answer, if it comes before the request is due."""
     due_at = deadline(call, call.query.wait)
-    with call.services.people_waits.try_enter(call.caller.actor_id) as has_place:
+    with call.services.limits.people_waits.try_enter(call.caller.actor_id) as has_place:
         while has_place and (left_s := due_at - time.monotonic()) > 0:
             size, found = await device_asks.one(
                 call.services.db, call.log_id, (call.path("device"), question)

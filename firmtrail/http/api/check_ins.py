@@ -109,8 +109,8 @@ def _wait(call: AnyCall) -> AbstractContextManager[bool]:
     """Occupies one of the places to wait in: the device's, whoever calls for it, or a person's.
     Yields whether there was one."""
     if call.caller.kind in RECORDED_KINDS:
-        return call.services.device_waits.try_enter(call.log_id, call.path("device"))
-    return call.services.people_waits.try_enter(call.caller.actor_id)
+        return call.services.limits.device_waits.try_enter(call.log_id, call.path("device"))
+    return call.services.limits.people_waits.try_enter(call.caller.actor_id)
 
 
 def is_gone(call: AnyCall) -> bool:

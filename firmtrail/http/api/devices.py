@@ -200,7 +200,7 @@ async def existing(call: AnyCall, name: str) -> tuple[int, CurrentDevice]:
     """Returns the log's size and the device; concurrent requests share a query. Raises
     `NotFound`."""
     size, found = device_current.size_and_device(
-        await call.services.devices.get((call.log_id, name))
+        await call.services.queries.devices.get((call.log_id, name))
     )
     if found is None:
         raise NotFound(f"There is no device {name}.")

@@ -65,7 +65,7 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
     recorded meanwhile do not prolong the answer. One page is read at a time: neither the log's
     length nor a slow reader costs memory.
     """
-    with call.services.replays.enter(call.caller):
+    with call.services.limits.replays.enter(call.caller):
         head = await log.head(call.db, await log_of(call))
         wanted = await _wanted(call, head)
         await recorded_reads.record(call, _asked(call.query, head.number, wanted))

@@ -63,7 +63,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         nonlocal asked  # later pages and a total are read at the same size as the first
         before = (END, END) if place is None else (int(place[0]), int(place[1]))
-        rows = await call.services.histories.get(asked)
+        rows = await call.services.queries.histories.get(asked)
         page = history_lines.page_of(rows, before, limit + 1)
         asked = asked._replace(stop=min(stop, page.size))
         if not page.entries:  # a device that reported exists

@@ -152,10 +152,12 @@ async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None
 
 async def _history(call: AnyCall, log_id: int, name: str) -> list[HistoryEntry] | None:
     """Returns all entries, oldest first; None if there is no such device."""
-    _, found = device_current.size_and_device(await call.services.devices.get((log_id, name)))
+    _, found = device_current.size_and_device(
+        await call.services.queries.devices.get((log_id, name))
+    )
     if found is None:
         return None
-    rows = await call.services.histories.get(HistoryRequest(log_id, name))
+    rows = await call.services.queries.histories.get(HistoryRequest(log_id, name))
     return history_lines.page_of(rows, entries_max=len(rows)).entries[::-1]
 
 

@@ -48,7 +48,7 @@ async def get_stream(call: StreamCall) -> web.StreamResponse:
 
     Each event has the entry's type, and its position as the id.
     """
-    with call.services.streams.enter(call.caller):
+    with call.services.limits.streams.enter(call.caller):
         head = await log.head(call.db, call.log_id)
         start = _start(call, head.size)
         await recorded_reads.record(call, {"log": head.number, "from": start})

@@ -219,7 +219,7 @@ async def send_test(call: AnyCall, webhook: Webhook) -> DeliveryRow:
     members = {"subject": f"webhook/{webhook.webhook_id}", "time": at, "data": {}}
     message_id = f"notice_test_{call.request_id}"
     message = place.notice("test", message_id, None, members)
-    with call.services.receivers.enter(call.caller):
+    with call.services.limits.receivers.enter(call.caller):
         outcome = await call.services.sender.send(webhook.url, message, webhook.keys(now_ms))
     key = call.project, webhook.webhook_id
     return await kept_deliveries.keep_test(call.services.db, key, row_of(message, outcome, 1))

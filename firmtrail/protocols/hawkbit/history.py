@@ -35,7 +35,7 @@ async def _messages(call: AnyCall, named: NamedAction) -> list[str]:
     of = named.offer
     stop = of.outcome_position + 1 if of.outcome_position > of.position else END
     asked = HistoryRequest(call.log_id, of.device, stop, moves=0)
-    rows = await call.services.histories.get(asked)
+    rows = await call.services.queries.histories.get(asked)
     page = history_lines.page_of(rows, entries_max=MESSAGES_MAX)
     said = (
         entry

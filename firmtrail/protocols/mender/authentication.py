@@ -166,7 +166,9 @@ async def _offered(call: AnyCall, tenant: _Tenant, device: str, key: str) -> boo
     joiner, services = tenant.joiner, call.services
     if joiner is None:
         return False
-    _, known = device_current.size_and_device(await services.devices.get((tenant.log_id, device)))
+    _, known = device_current.size_and_device(
+        await services.queries.devices.get((tenant.log_id, device))
+    )
     if known is not None and not await _may_take(call, tenant, known, key):
         return False
     if joiner.token_id is not None:
