@@ -1,6 +1,7 @@
 """`firmtrail release`: adds versions with their files, lists and withdraws them."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -79,17 +80,7 @@ def add(
     """
     wanted = {"version": version, "model": model, "notes": notes}
     path = (project, "releases", model, version)
-
-    async def add_all() -> Any:
-        async with service.session(artifacts) as session:
-            started = await _add(session, remote.path(*path[:2]), wanted, may_exist=bool(files))
-            await _upload(session, path, files)
-            added = await local.ask(session, "GET", remote.path(*path))
-            if started is not None:
-                started = await local.ask(session, "GET", remote.path(project, "rollouts", started))
-            return {**added, "rollout": started}
-
-    shown = loop.run(add_all())
+    shown = loop.run(_add_with_files(service.session(artifacts), path, wanted, files))
     _show_done(shown, "is added", json=json)
     if shown["rollout"] is not None and not json:
         _note_started(shown["rollout"])
@@ -164,6 +155,24 @@ def _row(shown: Any) -> dict[str, str | None]:
         "notes": shown["notes"],
         "withdrawn because": shown["reason"],
     }
+
+
+async def _add_with_files(
+    opening: AbstractAsyncContextManager[ClientSession],
+    path: tuple[str, str, str, str],
+    wanted: Mapping[str, str | None],
+    files: Sequence[NamedFile],
+) -> dict[str, Any]:
+    """Adds the release at `path`, and its files; returns it, with the rollout that this started, if
+    any."""
+    async with opening as session:
+        started = await _add(session, remote.path(*path[:2]), wanted, may_exist=bool(files))
+        await _upload(session, path, files)
+        added = await local.ask(session, "GET", remote.path(*path))
+        if started is None:
+            return {**added, "rollout": None}
+        rollout = await local.ask(session, "GET", remote.path(path[0], "rollouts", started))
+        return {**added, "rollout": rollout}
 
 
 async def _add(session: ClientSession, path: str, wanted: Any, *, may_exist: bool) -> str | None:

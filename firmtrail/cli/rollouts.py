@@ -125,13 +125,17 @@ def start(
     if json:
         output.show_json(answer)
     elif answer["id"] is None:
-        count = answer["progress"]["matching"]
-        devices = "1 device" if count == 1 else f"{count} devices"
-        click.echo(f"The rollout would be for {devices}.")
-        if "phases" in answer:
-            output.show_list(plan_rows(answer["phases"]), json=False)
+        _show_tried(answer)
     else:
         click.echo(answer["id"])
+
+
+def _show_tried(answer: Any) -> None:
+    count = answer["progress"]["matching"]
+    devices = "1 device" if count == 1 else f"{count} devices"
+    click.echo(f"The rollout would be for {devices}.")
+    if "phases" in answer:
+        output.show_list(plan_rows(answer["phases"]), json=False)
 
 
 async def _tried_and_started(session: ClientSession, *, path: str, body: Any) -> tuple[Any, Any]:

@@ -92,8 +92,7 @@ async def add_project(
     `creator` is a user's id, or None if the operator of the service creates the project. The log's
     number is greater than `above`, so than any that was published for a project of this name.
     """
-
-    async def create() -> CommandAnswer:
+    try:
         async with db.transaction() as tx:
             if key is not None and (known := await recall(tx, key)):
                 return allowed(known)
@@ -102,16 +101,14 @@ async def add_project(
                 await keep(tx, key, answer)
             await _create(tx, project, actor=actor, creator=creator, above=above)
             return answer
-
-    try:
-        return await create()
     except Refused as refused:
+        if key is None or refused.code == KEY_REUSED:
+            raise
         # The rollback has released the key, so another request may have been faster.
-        if key is not None and refused.code != KEY_REUSED:
-            async with db.transaction() as tx:
-                if known := await recall(tx, key):
-                    return allowed(known)
-                await keep(tx, key, refusal(refused))
+        async with db.transaction() as tx:
+            if known := await recall(tx, key):
+                return allowed(known)
+            await keep(tx, key, refusal(refused))
         raise
 
 
@@ -208,19 +205,7 @@ def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> Log
             raise Refused("not_found", "The token's holder is no member of the project.", 404)
         if not _needed(wanted) <= issuer & PERMISSIONS[role]:
             raise Refused("forbidden", MORE_THAN_ISSUER, 403)
-        expires_at_ms = await _limited(commit, wanted)
-        token = Token(
-            token_id=credentials.new_id("t"),
-            name=wanted.name,
-            project=commit.draft.project,
-            role=wanted.role,
-            created_at_ms=commit.draft.now_ms,
-            expires_at_ms=expires_at_ms,
-            issued_by=wanted.issued_by,
-            registers=wanted.registers_max is not None,
-            model=wanted.model,
-            registers_max=wanted.registers_max,
-        )
+        token = _token(commit, wanted, await _limited(commit, wanted))
         text = credentials.new_token()
         await commit.run(tokens.insert(token, wanted.holder, text))
         issued = _issued(token, wanted.holder)
@@ -228,6 +213,21 @@ def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> Log
         return NewToken(token, text)
 
     return command
+
+
+def _token(commit: Commit, wanted: TokenRequest, expires_at_ms: int | None) -> Token:
+    return Token(
+        token_id=credentials.new_id("t"),
+        name=wanted.name,
+        project=commit.draft.project,
+        role=wanted.role,
+        created_at_ms=commit.draft.now_ms,
+        expires_at_ms=expires_at_ms,
+        issued_by=wanted.issued_by,
+        registers=wanted.registers_max is not None,
+        model=wanted.model,
+        registers_max=wanted.registers_max,
+    )
 
 
 def _issued(token: Token, holder: str) -> TokenIssued:

@@ -107,14 +107,7 @@ async def send(
 ) -> web.StreamResponse:
     """Sends the bytes, or the range of them that the request asks for, with `more` headers; `name`
     is that of the file, if the client knows it by another one."""
-    headers = {
-        **(more or {}),
-        "ETag": f'"{artifact.sha256}"',
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-cache",
-        "Content-Disposition": f'attachment; filename="{name or artifact.name}"',
-        "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(artifact.sha256)).decode()}:",
-    }
+    headers = {**(more or {}), **_headers(artifact, name or artifact.name)}
     if "If-Match" in call.request.headers and not respond.matches_strongly(
         call.request.if_match, artifact.sha256
     ):
@@ -130,6 +123,16 @@ async def send(
     return await respond.stream(
         call, respond.BYTES, chunks, headers, status=206 if part is not None else 200
     )
+
+
+def _headers(artifact: release.ReleaseArtifact, name: str) -> dict[str, str]:
+    return {
+        "ETag": f'"{artifact.sha256}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(artifact.sha256)).decode()}:",
+    }
 
 
 def _span(request: web.Request, artifact: release.ReleaseArtifact) -> _Span | None:

@@ -93,11 +93,7 @@ def _made(route: Route, services: Services) -> AiohttpHandler:
             recorded = _record_first_call(call, response)
             response = await errors.answer_or_problem(recorded, request, request_id)
         if not response.prepared:
-            headers = response.headers
-            headers[REQUEST_ID] = request_id
-            origin.protect(headers, services.clients.scheme(request))
-            if is_polled:
-                headers[POLL_AFTER] = poll_after(call)
+            _add_headers(call, response, is_polled=is_polled)
         status = response.status
         if status != 201:  # a recorded report already shows when the device called
             touch_device(call, status)
@@ -111,6 +107,13 @@ def _made(route: Route, services: Services) -> AiohttpHandler:
         return response
 
     return handle
+
+
+def _add_headers(call: AnyCall, response: web.StreamResponse, *, is_polled: bool) -> None:
+    response.headers[REQUEST_ID] = call.request_id
+    origin.protect(response.headers, call.services.clients.scheme(call.request))
+    if is_polled:
+        response.headers[POLL_AFTER] = poll_after(call)
 
 
 def _read_again(handler: Handler) -> Handler:

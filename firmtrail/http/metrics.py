@@ -86,6 +86,20 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self._own,
         )
+        self._add_rebuilds()
+        self._add_connections()
+        self._add_messages()
+        self.work = WorkMetrics(self._own)
+        build = Gauge(
+            "firmtrail_build_info",
+            "Version of the running program; the value is always 1.",
+            ["version"],
+            multiprocess_mode="livemax",
+            registry=self._own,
+        )
+        build.labels(__version__).set(1)
+
+    def _add_rebuilds(self) -> None:
         self._rebuilds = self._sum("firmtrail_rebuilds", "Number of running rebuilds of views.")
         self._rebuild_position = Gauge(
             "firmtrail_rebuild_position",
@@ -98,16 +112,6 @@ class Metrics:
             "Number of events that rebuilds of views have read.",
             registry=self._own,
         )
-        self._add_connections()
-        self.work = WorkMetrics(self._own)
-        build = Gauge(
-            "firmtrail_build_info",
-            "Version of the running program; the value is always 1.",
-            ["version"],
-            multiprocess_mode="livemax",
-            registry=self._own,
-        )
-        build.labels(__version__).set(1)
 
     def _add_connections(self) -> None:
         self.connections = self._sum(
@@ -130,12 +134,12 @@ class Metrics:
             registry=self._own,
         )
 
+    def _add_messages(self) -> None:
         self.dropped_chunks = Counter(
             "firmtrail_dropped_chunks",
             "Number of requests with diagnostic data of Memfault devices, which is not kept.",
             registry=self._own,
         )
-
         self._deliveries = Counter(
             "firmtrail_webhook_deliveries",
             "Number of attempts to send to webhooks, delivered or failed.",

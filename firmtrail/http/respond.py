@@ -167,17 +167,7 @@ async def stream(
     The first chunk is made before the status is sent, so its failure still becomes a problem. An
     empty chunk sends nothing; it only checks that the client is still connected.
     """
-    response = web.StreamResponse(
-        status=status, headers={**headers, "X-Request-Id": call.request_id}
-    )
-    origin.protect(response.headers, call.services.clients.scheme(call.request))
-    response.content_type = media
-    if media == CSV:
-        response.charset = "utf-8"
-    if media in COMPRESSED:
-        response.headers.add("Vary", "Accept-Encoding")
-        if call.request.method != "HEAD" and accepts_gzip(call.request):
-            response.enable_compression(web.ContentCoding.gzip)
+    response = _streamed(call, media, headers, status)
     async with aclosing(chunks):
         first = await anext(chunks, b"")
         call.request[STREAM] = response
@@ -192,6 +182,24 @@ async def stream(
                 await _send(call, response, chunk)
     async with _in_time(call, _connected(call)):
         await response.write_eof()
+    return response
+
+
+def _streamed(
+    call: AnyCall, media: str, headers: Mapping[str, str], status: int
+) -> web.StreamResponse:
+    """Returns the response to stream with; gzip compresses it if the client accepts that."""
+    response = web.StreamResponse(
+        status=status, headers={**headers, "X-Request-Id": call.request_id}
+    )
+    origin.protect(response.headers, call.services.clients.scheme(call.request))
+    response.content_type = media
+    if media == CSV:
+        response.charset = "utf-8"
+    if media in COMPRESSED:
+        response.headers.add("Vary", "Accept-Encoding")
+        if call.request.method != "HEAD" and accepts_gzip(call.request):
+            response.enable_compression(web.ContentCoding.gzip)
     return response
 
 

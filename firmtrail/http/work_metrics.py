@@ -41,31 +41,7 @@ class WorkMetrics:
         self._registry = registry
         self._rejected_before: dict[str, int] = {}
         self._answered_before: dict[str, int] = {}
-        self._commits = Histogram(
-            "firmtrail_commit_duration_seconds",
-            "Duration of commits to the logs, from their begin to their return.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._batches = Histogram(
-            "firmtrail_commit_events",
-            "Number of events that a commit appends; 0 if all its reports were known.",
-            buckets=_EVENTS,
-            registry=registry,
-        )
-        self._appended = Counter(
-            "firmtrail_events_appended",
-            "Number of events that were appended to the logs, by type.",
-            ["type"],
-            registry=registry,
-        )
-        self._failed = Counter(
-            "firmtrail_failed_commits",
-            "Number of commits that the database did not make: it was away, full, locked or "
-            "read-only. A log that takes no appends is not counted. Nothing of these commits was "
-            "answered as recorded.",
-            registry=registry,
-        )
+        self._add_commits()
         self._rejected = Counter(
             "firmtrail_rejected_attempts",
             "Number of attempts with a credential that was wrong, or that came past a limit and "
@@ -75,6 +51,33 @@ class WorkMetrics:
         )
         self._add_queues()
         self._add_standby()
+
+    def _add_commits(self) -> None:
+        self._commits = Histogram(
+            "firmtrail_commit_duration_seconds",
+            "Duration of commits to the logs, from their begin to their return.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._batches = Histogram(
+            "firmtrail_commit_events",
+            "Number of events that a commit appends; 0 if all its reports were known.",
+            buckets=_EVENTS,
+            registry=self._registry,
+        )
+        self._appended = Counter(
+            "firmtrail_events_appended",
+            "Number of events that were appended to the logs, by type.",
+            ["type"],
+            registry=self._registry,
+        )
+        self._failed = Counter(
+            "firmtrail_failed_commits",
+            "Number of commits that the database did not make: it was away, full, locked or "
+            "read-only. A log that takes no appends is not counted. Nothing of these commits was "
+            "answered as recorded.",
+            registry=self._registry,
+        )
 
     def _add_standby(self) -> None:
         self._standby_lag = Gauge(

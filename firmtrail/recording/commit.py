@@ -239,9 +239,13 @@ class Draft:
         )
         self.fold.apply(recorded)
         if self.fold.steering.outcomes:
-            for rollout, order in self.fold.steering.own_orders(self.now_ms):
-                self.record(rollout, order, actor=SYSTEM)
+            self._record_own_orders()
         return position
+
+    def _record_own_orders(self) -> None:
+        """Records the pauses and phases that follow from the outcomes."""
+        for rollout, order in self.fold.steering.own_orders(self.now_ms):
+            self.record(rollout, order, actor=SYSTEM)
 
     def _with_text(self, position: int, event: Event, text: str) -> Event:
         assert event.TEXT is not None, f"{event} has no text"

@@ -99,13 +99,7 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
         raise LogRefused(
             name, f"it has {head.size} events, but a checkpoint of {last.size} was published"
         )
-    size = last.size if call.query.size is None else call.query.size
-    if size > last.size:
-        raise invalid_parameter("size", f"the latest checkpoint has the size {last.size}")
-    if size <= position:
-        if call.query.size is None:
-            raise NotFound("No published checkpoint covers this event yet.", code="not_published")
-        raise invalid_parameter("size", f"has to be greater than the position, {position}")
+    size = _size_of_tree(call.query.size, position, last.size)
     signed = await publisher.served.at_size(log_id, name, size)
     if signed is None:  # the size is at most the published size
         raise NotFound(
@@ -115,6 +109,19 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
         )
     kept = CHECKPOINT_KEPT if call.query.size is None else PROOF_KEPT
     return _text(call, await proof_text(call, log_id, position, signed), kept)
+
+
+def _size_of_tree(wanted: int | None, position: int, published_size: int) -> int:
+    """Returns the size of the tree to prove the position in. Raises a `Problem` if no published
+    checkpoint has it."""
+    size = published_size if wanted is None else wanted
+    if size > published_size:
+        raise invalid_parameter("size", f"the latest checkpoint has the size {published_size}")
+    if size > position:
+        return size
+    if wanted is None:
+        raise NotFound("No published checkpoint covers this event yet.", code="not_published")
+    raise invalid_parameter("size", f"has to be greater than the position, {position}")
 
 
 def _publisher_of(call: AnyCall) -> Publisher:

@@ -16,6 +16,7 @@ from firmtrail.http.decisions import DecidedDevice, look_at
 from firmtrail.http.scalars import VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.artifact import NATIVE, SUFFIXES, Protocol, artifact_for
+from firmtrail.rules.offer import Offer
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.situation import Action, Reason
 
@@ -87,20 +88,23 @@ async def get_explanation(call: Call[ExplainQuery, None]) -> web.Response:
         ],
         artifacts=_artifacts(decided),
         offers=[
-            Attempt(
-                version=each.version,
-                source=each.source,
-                attempts=each.attempts,
-                offered_at=time_text(each.offered_at_ms),
-                outcome=each.outcome,
-                outcome_reason="silent" if each.is_silent else None,
-            )
-            for each in sorted(decided.seen.offers, key=lambda each: -each.position)
+            _attempt(each) for each in sorted(decided.seen.offers, key=lambda each: -each.position)
         ],
         question=decided.seen.question,
         last_seen_at=time_or_none(decided.seen.last_seen_at_ms),
     )
     return respond.resource(call, body, decided.seen.counts.size)
+
+
+def _attempt(made: Offer) -> Attempt:
+    return Attempt(
+        version=made.version,
+        source=made.source,
+        attempts=made.attempts,
+        offered_at=time_text(made.offered_at_ms),
+        outcome=made.outcome,
+        outcome_reason="silent" if made.is_silent else None,
+    )
 
 
 def _artifacts(decided: DecidedDevice) -> dict[Protocol, str | None]:

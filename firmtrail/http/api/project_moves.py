@@ -47,7 +47,7 @@ def _broken_address(address: str | None) -> BrokenRule | None:
     return None
 
 
-class StoppedProject(msgspec.Struct, frozen=True, kw_only=True):
+class StoppedProject(msgspec.Struct, frozen=True):
     """Describes the last log of a project that takes no changes, and what proves its end."""
 
     log: int
@@ -70,31 +70,21 @@ async def post_local_move(call: Call[None, WantedMove]) -> web.Response:
         )
     wanted = ProjectMoveStarted(call.body.to, call.body.address)
     stopped = await move_project.start(
-        services.db,
-        services.recorder,
-        call.log_id,
-        wanted=wanted,
-        actor=call.caller.actor,
+        services.db, services.recorder, call.log_id, wanted=wanted, actor=call.caller.actor
     )
     await services.moves.look()
+    name = LogName(call.project, stopped.number)
     try:
         async with asyncio.timeout(END_WAIT_S):
             last = await publisher.served.covering(call.log_id, stopped.size)
     except TimeoutError as error:
-        name = LogName(call.project, stopped.number)
         raise Conflict(
             f"The end of log {name} was not published in {END_WAIT_S} s. Look for `log "
             "refused` in the log of the server, and try again.",
             code="not_published",
         ) from error
-    verifier = await publisher.served.verifier(LogName(call.project, stopped.number))
-    body = StoppedProject(
-        log=stopped.number,
-        size=stopped.size,
-        checkpoint=last.note,
-        key=checkpoint.key_line(verifier),
-    )
-    return respond.json(200, body)
+    key = checkpoint.key_line(await publisher.served.verifier(name))
+    return respond.json(200, StoppedProject(name.number, stopped.size, last.note, key))
 
 
 async def post_local_move_end(call: AnyCall) -> web.Response:
