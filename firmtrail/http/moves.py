@@ -70,10 +70,14 @@ class Moves:
     def check_closed(self, error: LogClosed) -> None:
         """Raises the problem that answers a request that would record something in this log, if its
         project has moved. It is for requests whose path names no project."""
-        leaving = self._leaving.get(error.project)
+        self.check_here(error.project, f"Change tokens of project {error.project} there.")
+
+    def check_here(self, project: str, advice: str) -> None:
+        """Raises `Conflict` with this advice if the project has moved. It is for requests that are
+        not sent on, because the client would take their answer for one of this server."""
+        leaving = self._leaving.get(project)
         if leaving is not None and leaving.is_over:
-            detail = f"{leaving.detail} Change tokens of project {error.project} there."
-            raise Conflict(detail, code="project_moved") from error
+            raise Conflict(f"{leaving.detail} {advice}", code="project_moved")
 
     def check(self, caller: Caller, request: web.Request, path: str, *, is_safe: bool) -> None:
         """Raises the problem that answers a request of a project that moves; `path` is the path of

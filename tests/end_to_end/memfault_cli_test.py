@@ -3,8 +3,6 @@ device that speaks plain HTTP or Memfault's protocol.
 """
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,41 +11,10 @@ import pytest
 from tests.databases import migrate_now
 from tests.end_to_end.command import firmtrail, new_project
 from tests.end_to_end.conftest import Serve
+from tests.end_to_end.memfault_cli import DEPLOY, UPLOAD, Cli, curl
 from tests.end_to_end.network import Network
-from tests.end_to_end.processes import ENVIRONMENT
 
-MEMFAULT = Path(sys.executable).parent / "memfault"
 BYTES = bytes(range(256)) * 4000
-UPLOAD = ("upload-ota-payload", "--hardware-version", "m", "--software-type", "main")
-DEPLOY = ("deploy-release", "--cohort", "default", "--release-version")
-
-
-class Cli:
-    """Runs memfault-cli and curl against one server."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self.url, self.token = url, token
-
-    def run(self, *arguments: str, token: str = "") -> tuple[int, str]:
-        given = ("--org", "acme", "--project", "acme", "--org-token", token or self.token)
-        done = subprocess.run(
-            [MEMFAULT, "--url", self.url, *given, *arguments],
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    def publish(self, file: Path, version: str) -> tuple[int, str]:
-        return self.run(*UPLOAD, "--software-version", version, str(file))
-
-
-def curl(*arguments: str) -> str:
-    command = ["/usr/bin/curl", "--silent", "--show-error", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout
 
 
 async def publishes_when_the_server_is_back(cli: Cli, file: Path) -> None:

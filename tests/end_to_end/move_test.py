@@ -16,11 +16,18 @@ from firmtrail import config
 from firmtrail.cli.back_ends import back_end
 from firmtrail.publishing import checkpoint, signing_key
 from tests import databases
-from tests.databases import opened, sqlite_template, write
+from tests.databases import opened, write
 from tests.end_to_end import ledger
 from tests.end_to_end.audits import name_the_log_before
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.moving import ADDRESS, DEVICES, Place, Story, name_instance
+from tests.end_to_end.moving import (
+    ADDRESS,
+    DEVICES,
+    Place,
+    Story,
+    name_instance,
+    sqlite_place,
+)
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.end_to_end.site import MODEL, Answer, P, new_site
 from tests.postgres_server import PostgresServer
@@ -37,10 +44,9 @@ def make(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Make]:
 
         def made(kind: str, name: str) -> Place:
             folder = tmp_path / name
-            folder.mkdir()
             if kind == "sqlite":
-                (folder / "firmtrail.db").write_bytes(sqlite_template())
-                return Place(f"sqlite:///{folder}/firmtrail.db", name, folder, has_key=False)
+                return sqlite_place(folder, name)
+            folder.mkdir()
             server: PostgresServer = request.getfixturevalue("postgres")
             template = databases.postgres_template(server)
             url = stack.enter_context(server.fresh_database(template))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import ClientSession
 
-from tests.databases import opened, write
+from tests.databases import opened, sqlite_template, write
 from tests.end_to_end.command import Done, firmtrail
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import Server
@@ -43,6 +43,13 @@ class Place(NamedTuple):
             "FIRMTRAIL_SIGNING_KEY_FILE": f"{self.folder}/key",
             "FIRMTRAIL_CHECKPOINTS_FILE": f"{self.folder}/published",
         }
+
+
+def sqlite_place(folder: Path, name: str) -> Place:
+    """Makes a migrated, empty database in a file, of an instance with this name."""
+    folder.mkdir()
+    (folder / "firmtrail.db").write_bytes(sqlite_template())
+    return Place(f"sqlite:///{folder}/firmtrail.db", name, folder, has_key=False)
 
 
 async def name_instance(place: Place) -> None:

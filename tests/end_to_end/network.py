@@ -12,8 +12,9 @@ async def _nothing() -> None:
 class Network:
     """Carries connections to a server, which can be away; it can break off one answer."""
 
-    def __init__(self, port_behind: int) -> None:
-        self._port_behind = port_behind
+    def __init__(self, port: int) -> None:
+        self.leads_to = port
+        """The port of the server to which new connections are carried."""
         self._is_away = False
         self._open: set[asyncio.StreamWriter] = set()
         self.cut_after_bytes: int | None = None
@@ -49,13 +50,19 @@ class Network:
     def come_back(self) -> None:
         self._is_away = False
 
+    def lead_to(self, port: int) -> None:
+        """Carries connections to another server from now on, and breaks off those that are open."""
+        self.leads_to = port
+        with self.away():
+            pass
+
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         with contextlib.suppress(ConnectionError):
             if self._is_away:
                 self.refused += 1
             else:
-                there, back = await asyncio.open_connection("127.0.0.1", self._port_behind)
+                there, back = await asyncio.open_connection("127.0.0.1", self.leads_to)
                 ways = {
                     asyncio.create_task(self._pump(reader, back)),
                     asyncio.create_task(self._pump(there, writer, may_cut=True)),

@@ -79,7 +79,8 @@ async def post_auth_request(call: AnyCall) -> web.Response:
 
 
 async def _admitted(call: AnyCall, asked: AuthRequest, key: str) -> DeviceClaims:
-    """Returns the claims of the device's token. Raises `Unauthorized`."""
+    """Returns the claims of the device's token. Raises `Unauthorized`, or `Conflict` if the project
+    has moved: a client with several servers then asks the next one."""
     tenant_text = asked.tenant_token or presented(call.request) or ""
     tenant = await _tenant(call, tenant_text, asked, key)
     if tenant is None:
@@ -90,7 +91,10 @@ async def _admitted(call: AnyCall, asked: AuthRequest, key: str) -> DeviceClaims
         await call.services.access.hasher.count_guess("device", call.address)
         raise Unauthorized
     access = call.services.access
-    if not await access.admits_key(tenant.project, device, key_digest(key)):
+    is_known = await access.admits_key(tenant.project, device, key_digest(key))
+    if is_known or tenant.has_token:
+        call.services.moves.check_here(tenant.project, "Authenticate there.")
+    if not is_known:
         if not tenant.has_token:
             await access.hasher.count_guess("device", call.address)
         if not await _offered(call, tenant, device, key):

@@ -59,7 +59,7 @@ ROUTES: tuple[Route, ...] = (
         PUBLIC,
         is_raw=True,
         answers={200: "application/jwt"},
-        refusals={400, 401},
+        refusals={400, 401, 409},
     ),
     _row(
         POST,
