@@ -74,7 +74,9 @@ class Fleet:
     async def plain(self, *arguments: str) -> str:
         """Loads what to run from the one URL of the device."""
         user = f"d3:{self.it.site.secrets['d3']}"
-        return await self.curl(f"{P}/devices/d3/update/artifact/image.bin", *arguments, "--user", user)
+        return await self.curl(
+            f"{P}/devices/d3/update/artifact/image.bin", *arguments, "--user", user
+        )
 
     async def until(self, device: str, report: tuple[str, str], log: Path) -> None:
         """Waits until a device has reported (version, status); `log` is what its program prints."""
