@@ -107,7 +107,9 @@ def members_part(kind: type[msgspec.Struct]) -> str:
 def event_part(kind: type[Event]) -> str:
     text = inspect.cleandoc(kind.__doc__ or "") if "__doc__" in vars(kind) else ""
     control = " It changes what devices should run." if kind.IS_CONTROL else ""
-    return f"### {kind.__name__}\n\n`{type_of(kind)}`. {text}{control}\n\n{members_part(kind)}"
+    paragraphs = f"`{type_of(kind)}`. {text}{control}".split("\n\n")
+    filled = "\n\n".join(textwrap.fill(each, 120, break_on_hyphens=False) for each in paragraphs)
+    return f"### {kind.__name__}\n\n{filled}\n\n{members_part(kind)}"
 
 
 def struct_part(kind: type[msgspec.Struct]) -> str:

@@ -122,7 +122,8 @@ def _precedence(path: _Path) -> list[tuple[int, int, str]]:
 
 
 def _rank(part: str) -> tuple[int, int, str]:
-    """Returns what sorts literals first, then parameters of one part, the longest ending first."""
+    """Returns a key that sorts literals first, then parameters of one part, the longest ending
+    first."""
     parameter = _PARAMETER.fullmatch(part)
     if parameter is None:
         return 0, 0, part

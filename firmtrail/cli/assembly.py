@@ -163,7 +163,7 @@ def _traces(serving: config.Serving) -> "SentTraces | None":
 async def _archiver(
     db: Database, serving: config.Serving, publisher: Publisher | None
 ) -> Archiver | None:
-    """Returns what copies the logs to the archive; None if there is no archive, or no key. A bucket
+    """Returns the archiver, which copies the logs; None if there is no archive, or no key. A bucket
     that can't be reached now keeps no server from starting."""
     location = serving.archive
     if location is None or publisher is None:
@@ -189,7 +189,7 @@ def location_name(location: config.StorageLocation) -> str:
 async def _publisher(
     db: Database, serving: config.Serving, minimum_sizes: MinimumSizes
 ) -> Publisher | None:
-    """Returns what publishes checkpoints, having compared every log with its last one; None if
+    """Returns the publisher of checkpoints, having compared every log with its last one; None if
     there is no key.
 
     Raises `CouldNotRun` if it can't publish or compare. A log that differs is no such reason: it

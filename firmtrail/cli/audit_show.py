@@ -12,7 +12,7 @@ from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.cli import output
 
 type NewBar = Callable[[str, int], AdvanceProgress]
-"""Adds a progress bar with this title and total; returns what advances it."""
+"""Adds a progress bar with this title and total; returns the function that advances it."""
 
 
 class AuditSummary(NamedTuple):

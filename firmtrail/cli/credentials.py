@@ -37,7 +37,7 @@ def token_options[Command: Callable[..., Any]](
         return command(*args, token=token, **options)
 
     add = click.option("--token", envvar=envvar, help=help)
-    return add(_TOKEN_FILE(wrapped))  # type: ignore[return-value] # what calls it is click
+    return add(_TOKEN_FILE(wrapped))  # type: ignore[return-value] # click calls it
 
 
 def secret_options[Command: Callable[..., Any]](command: Command) -> Command:
@@ -56,7 +56,7 @@ def secret_options[Command: Callable[..., Any]](command: Command) -> Command:
     stdin = click.option(
         "--secret-stdin", is_flag=True, help="Read the secret from a line of standard input."
     )
-    return argument(stdin(wrapped))  # type: ignore[return-value] # what calls it is click
+    return argument(stdin(wrapped))  # type: ignore[return-value] # click calls it
 
 
 def line_of_stdin(option: str) -> str:

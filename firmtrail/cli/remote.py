@@ -80,7 +80,7 @@ def service_options[Command: Callable[..., Any]](command: Command) -> Command:
     with_token = credentials.token_options(
         wrapped, envvar="FIRMTRAIL_TOKEN", help="An API token, for --url."
     )
-    return _URL(with_token)  # type: ignore[return-value] # what calls it is click
+    return _URL(with_token)  # type: ignore[return-value] # click calls it
 
 
 def path(project: str, *names: str) -> str:

@@ -44,7 +44,7 @@ type Play = Callable[[Client, Plan, Progress], Awaitable[dict[str, Any]]]
 """Simulates, compares, and returns the summary."""
 
 type Speaking = Callable[[Client], Awaitable[foreign_play.Speech]]
-"""Returns what speaks a protocol in a project."""
+"""Returns the speech of a protocol in a project."""
 
 SPEECHES: dict[str, Speaking] = {
     "hawkbit": hawkbit.speech,
@@ -152,8 +152,8 @@ def simulate(
 
 
 def _check(kinds: Sequence[str], devices: int, duration: int | None) -> None:
-    """Raises `UsageError` if options contradict each other; `kinds` are those that choose what is
-    played."""
+    """Raises `UsageError` if options contradict each other; `kinds` are those that choose the
+    simulation."""
     if len(kinds) > 1:
         raise click.UsageError(f"{kinds[-1]} excludes {kinds[0]}: give one of them.")
     if kinds and duration is not None:

@@ -126,7 +126,7 @@ async def _create(
 
 
 async def _taken(tx: Transaction, project: str) -> str:
-    """Says what has the name."""
+    """Says why the name is taken."""
     [there] = await tx.run(projects.one(project))
     if there:
         return f"There is already a project {project}."

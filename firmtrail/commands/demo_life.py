@@ -28,7 +28,7 @@ _log = structlog.get_logger("firmtrail.commands")
 
 
 class DemoFleet(NamedTuple):
-    """Holds what records the life of the demo's fleet."""
+    """Holds the parts that record the life of the demo's fleet."""
 
     access: Access
     recorder: Recorder

@@ -176,7 +176,7 @@ class Wording(NamedTuple):
 
 
 async def wording_of(call: AnyCall, names: Iterable[str]) -> Wording:
-    """Returns what puts actors and streams of these names into words, for a page of this call."""
+    """Returns the wording of actors and streams of these names, for a page of this call."""
     ids: dict[str, set[str]] = {"user": set(), "token": set(), "gateway": set()}
     for kind, _, name in (each.partition("/") for each in names):
         ids.setdefault(kind, set()).add(name)

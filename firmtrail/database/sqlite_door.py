@@ -80,7 +80,7 @@ class Entrance(Protocol):
         `Unavailable`."""
 
     async def left(self) -> None:
-        """Waits for what ends together with the connection that has just ended."""
+        """Waits for the processes that end together with the connection that has just ended."""
 
 
 class OwnProcess:

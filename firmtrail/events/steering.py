@@ -52,12 +52,12 @@ class AutoRollout(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RolloutStarted(Event, frozen=True):
-    """Records that devices of the model, of at most one cohort or tag, shall run this version."""
+    """Records that devices of the model, of at most one cohort or tag, should run this version."""
 
     IS_CONTROL: ClassVar[bool] = True
 
     version: str
-    """The version that devices shall run."""
+    """The version that devices should run."""
     model: str
     """The model of these devices."""
     reach: int
@@ -87,14 +87,14 @@ class RolloutStarted(Event, frozen=True):
 
 
 class RollbackStarted(Event, frozen=True):
-    """Records that devices that run the bad version shall go to `version` if it is given, and
+    """Records that devices that run the bad version should go to `version` if it is given, and
     otherwise each to its previous version."""
 
     IS_CONTROL: ClassVar[bool] = True
     TEXT: ClassVar[str | None] = "reason"
 
     bad_version: str
-    """The version that devices shall leave."""
+    """The version that devices should leave."""
     model: str
     """The model of these devices."""
     reach: int

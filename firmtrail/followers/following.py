@@ -75,7 +75,7 @@ class Following[Work]:
                 await self._appended.wait()
 
     async def round(self) -> None:
-        """Catches up once; keeps in `problem` what prevents it."""
+        """Catches up once; keeps in `problem` the reason that prevents it."""
         try:
             await self.catch_up()
         except self.follower.passing_errors as error:

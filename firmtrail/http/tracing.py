@@ -58,5 +58,5 @@ class SentTraces:
         return format_trace_id(span.get_span_context().trace_id)
 
     def close(self) -> None:
-        """Sends what waits, and ends the thread. It may block for some seconds."""
+        """Sends the spans that wait, and ends the thread. It may block for some seconds."""
         self._provider.shutdown()

@@ -52,12 +52,13 @@ class DeviceNews:
 
 
 def grew(size: int) -> IsNews:
-    """Returns what wakes a caller that waits for an answer: any new event."""
+    """Returns the test that wakes a caller that waits for an answer: any new event passes it."""
     return lambda head: head.size > size
 
 
 def grew_or_closed(size: int) -> IsNews:
-    """Returns what wakes a caller that follows the log: a new event, or the end of the log."""
+    """Returns the test that wakes a caller that follows the log: a new event passes it, and the end
+    of the log."""
     return lambda head: head.size > size or bool(head.is_closed)
 
 

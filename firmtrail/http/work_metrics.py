@@ -114,8 +114,8 @@ class WorkMetrics:
         self._success = Gauge(
             "firmtrail_follower_success_timestamp_seconds",
             "Time at which a follower of the logs last ended a round without an error. The "
-            "publisher has published all checkpoints then; a round of webhooks only starts what "
-            "sends.",
+            "publisher has published all checkpoints then; a round of webhooks only starts to "
+            "send.",
             ["follower"],
             multiprocess_mode="livemax",
             registry=self._registry,

@@ -77,5 +77,5 @@ def key_of(name: LogName, arrivals: Iterable[ProjectArrived]) -> Verifier | None
 
 
 async def key_of_log(reader: Reader, name: LogName) -> Verifier | None:
-    """Returns what `key_of` does."""
+    """Reads the arrivals, and returns the same as `key_of`."""
     return key_of(name, await of_project(reader, name.project))

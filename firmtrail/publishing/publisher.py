@@ -135,7 +135,7 @@ class Publisher:
     async def _take(self, steps: Sequence[_Step]) -> None:
         """Takes the steps, each proven consistent with the checkpoint before it.
 
-        The order is what keeps a crash from forking a log:
+        This order keeps a crash from forking a log:
 
         1. The note in the store outside the database is replaced, if it is still the one that the
            step was proven against. A server that loses here, because another one published first or
@@ -144,7 +144,7 @@ class Publisher:
         2. The rows are added to the database. A crash before this leaves a checkpoint in the store
            that nobody was shown: the log still counts as moved, and the next round adds the row, or
            continues after it.
-        3. Only what is a row is served. So in no state does anybody have a checkpoint that is not
+        3. Only rows are served. So in no state does anybody have a checkpoint that is not
            in the store.
         """
         made = await self._known.change({step.origin: step.after.note for step in steps})

@@ -41,8 +41,8 @@ class Checked(NamedTuple):
 
 
 def bar(progress: Progress, title: str, total: int | None) -> AdvanceBar:
-    """Adds a progress bar, and returns what advances it. The bar is not drawn at every step:
-    drawing costs more than a request."""
+    """Adds a progress bar, and returns the function that advances it. The bar is not drawn at every
+    step: drawing costs more than a request."""
     shown = progress.add_task(title, total=total)
     done = waiting = 0
 

@@ -166,7 +166,7 @@ class WebhookWorker:
         return await messages.selected(self._sending.db, webhook, place, page, control=control)
 
     async def _newest(self, head: log.Head) -> log.Head:
-        """Returns the end of the project's newest log, whose views say what is so now. A log that
+        """Returns the end of the project's newest log, whose views are the present. A log that
         another one replaced has no views in a database to which the project was moved."""
         if not head.closed:
             return head

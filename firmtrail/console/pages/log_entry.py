@@ -63,7 +63,7 @@ async def get_entry(call: Call[PageQuery, None]) -> web.Response:
 
 
 async def get_erasure(call: AnyCall) -> web.Response:
-    """Ask whether the text of an event shall be erased."""
+    """Ask whether to erase the text of an event."""
     head, position = await _place(call)
     entry, text = await free_texts.entry_and_text(call.db, head.log_id, position)
     recorded = decode(position, entry)

@@ -114,8 +114,8 @@ async def _shown(
     faults: dict[str, str] | None = None,
     refused: Refused | None = None,
 ) -> web.Response:
-    """Shows the form with these texts, or with the phases that have not begun. Next to it stands
-    what the rollout would do, or what is wrong."""
+    """Shows the form with these texts, or with the phases that have not begun. It also says what
+    the rollout would do, or what is wrong."""
     async with consistent_read(call) as now:
         found = rollout_of(call, now.control)
         seen, counts = seen_of(now.control, found), await counts_of(call, now, found)
