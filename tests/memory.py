@@ -23,7 +23,7 @@ def keep_temporary_files() -> None:
     """
     if "TMPDIR" not in os.environ and _is_fit():
         os.environ["TMPDIR"] = str(MEMORY)
-        tempfile.tempdir = None  # it asks anew
+        tempfile.tempdir = None  # it asks again
 
 
 def _is_fit() -> bool:

@@ -196,3 +196,12 @@ def _event(report: ReportCommand) -> ReportEvent:
     decided = device.decide_report(DeviceState(report.device), report, None)
     assert isinstance(decided, REPORTS)
     return decided
+
+
+def new_fleet() -> Fleet:
+    """Returns a fleet whose device d1 a rollout sends to 1.1.0."""
+    fleet = Fleet()
+    fleet.release("1.0.0", "1.1.0", "1.2.0")
+    fleet.register("d1")
+    fleet.roll_out("1.1.0")
+    return fleet

@@ -127,10 +127,8 @@ async def test_a_differing_log_is_caught_at_the_start(
     last = CheckpointFile(life.store).read_now()
     async with opened(await loss(place, life)) as db:
         minimum_sizes = MinimumSizes()
-        recorder, publisher = (
-            Recorder(db, minimum_sizes),
-            new_publisher(db, life.store, minimum_sizes),
-        )
+        recorder = Recorder(db, minimum_sizes)
+        publisher = new_publisher(db, life.store, minimum_sizes)
         await publisher.check()
         assert reason in minimum_sizes.refused[ACME]
         before = await checkpoint_rows(db)
@@ -181,10 +179,8 @@ async def test_the_project_continues_in_a_new_log(
     published = CheckpointFile(life.store).read_now()[SIGNER.origin(ACME)]
     async with opened(await loss(place, life)) as db:
         minimum_sizes = MinimumSizes()
-        recorder, publisher = (
-            Recorder(db, minimum_sizes),
-            new_publisher(db, life.store, minimum_sizes),
-        )
+        recorder = Recorder(db, minimum_sizes)
+        publisher = new_publisher(db, life.store, minimum_sizes)
         await publisher.check()
         last = await publisher.served.newest_known(ACME)
         assert last is not None
@@ -355,10 +351,8 @@ async def test_a_database_that_was_away_is_compared_before_any_write(
     async with opened(place.copy(life.then)) as db:
         minimum_sizes = MinimumSizes()
         minimum_sizes.is_checking = True
-        recorder, publisher = (
-            Recorder(db, minimum_sizes),
-            new_publisher(db, life.store, minimum_sizes),
-        )
+        recorder = Recorder(db, minimum_sizes)
+        publisher = new_publisher(db, life.store, minimum_sizes)
         with pytest.raises(Unavailable, match="away"):
             await recorder.report(1, [report("9.9.9")])
         await publisher.following.round()

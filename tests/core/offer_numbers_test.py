@@ -9,15 +9,7 @@ from firmtrail.rules import action, offer
 from firmtrail.rules.device import Placed, Refused
 from firmtrail.rules.offer import EARLIER_ORDINALS_MAX, Offer
 from firmtrail.rules.report import ReportCommand
-from tests.steering import Fleet
-
-
-def new_fleet() -> Fleet:
-    fleet = Fleet()
-    fleet.release("1.0.0", "1.1.0", "1.2.0")
-    fleet.register("d1")
-    fleet.roll_out("1.1.0")
-    return fleet
+from tests.steering import Fleet, new_fleet
 
 
 def end(fleet: Fleet, ordinal: int, ending: OfferEnding = "cancelled") -> None:

@@ -12,7 +12,7 @@ from firmtrail.events.fleet import (
 )
 from firmtrail.events.steering import AttemptsCleared, RolloutPaused, RolloutResumed
 from firmtrail.rules import offer
-from tests.steering import Fleet
+from tests.steering import Fleet, new_fleet
 
 type Reported = tuple[str, Status]
 type Steps = list[Reported | str]
@@ -20,11 +20,7 @@ type Steps = list[Reported | str]
 
 @pytest.fixture
 def fleet() -> Fleet:
-    fleet = Fleet()
-    fleet.release("1.0.0", "1.1.0", "1.2.0")
-    fleet.register("d1")
-    fleet.roll_out("1.1.0")
-    return fleet
+    return new_fleet()
 
 
 def live(fleet: Fleet, steps: Steps) -> None:

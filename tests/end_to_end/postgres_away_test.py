@@ -1,9 +1,6 @@
 """If Postgres goes away, a running server answers 503, loses nothing, and needs no restart."""
 
 import asyncio
-import contextlib
-import os
-import signal
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -14,7 +11,7 @@ from aiohttp import ClientSession
 from tests.databases import migrate_now, opened, read
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.processes import children
+from tests.end_to_end.processes import frozen
 from tests.end_to_end.site import P, Site, get, post
 from tests.end_to_end.truth import untruths
 from tests.postgres_server import PostgresServer
@@ -118,16 +115,3 @@ async def until_ready(session: ClientSession, url: str) -> None:
     async with asyncio.timeout(20):
         while (await get(session, f"{url}/readyz")).status != 200:
             await asyncio.sleep(0.1)
-
-
-@contextlib.contextmanager
-def frozen(postgres: PostgresServer) -> Iterator[None]:
-    """Stops every process of the server: connections stay open, and none answers."""
-    pids = [postgres.pid, *children(postgres.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)

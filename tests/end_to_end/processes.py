@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ from typing import Any, Self
 import msgspec
 
 from firmtrail.database import file_lock
+from tests.postgres_server import PostgresServer
 
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 30
@@ -130,6 +132,19 @@ class Server:
 def children(pid: int) -> list[int]:
     """Returns the processes that this one started and that still run."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextlib.contextmanager
+def frozen(server: PostgresServer) -> Iterator[None]:
+    """Stops every process of the server: connections stay open, and none answers."""
+    pids = [server.pid, *children(server.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def workers(pid: int) -> list[int]:

@@ -1,9 +1,6 @@
 """A standby answers reads, and never with less than the caller has a receipt for."""
 
 import asyncio
-import contextlib
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -22,7 +19,7 @@ from tests.end_to_end import ledger
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.ledger import Writer
-from tests.end_to_end.processes import Server, children
+from tests.end_to_end.processes import Server, frozen
 from tests.end_to_end.site import P, Site, get, post
 from tests.end_to_end.truth import untruths
 from tests.people import begin_session, new_access
@@ -222,19 +219,6 @@ async def test_while_the_standby_does_not_answer_the_primary_does(pair: Pair) ->
         with frozen(pair.standby):
             await see_receipts(session, pair, 3)
         await until_used(session, pair)
-
-
-@contextlib.contextmanager
-def frozen(server: PostgresServer) -> Iterator[None]:
-    """Stops every process of the server: connections stay open, and none answers."""
-    pids = [server.pid, *children(server.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 async def test_a_stream_from_the_standby_has_every_event_in_order(pair: Pair) -> None:
