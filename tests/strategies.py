@@ -89,6 +89,7 @@ def any_reports(device: str) -> st.SearchStrategy[ReportCommand]:
 
 changes: st.SearchStrategy[Event] = st.one_of(
     st.builds(DeviceChanged, model=st.sampled_from(MODELS)),
+    st.builds(DeviceChanged, cohort=st.sampled_from(("beta", None))),
     st.builds(DeviceChanged, tags=st.sampled_from(((), ("x",), ("x", "y")))),
     st.builds(DeviceChanged, pinned=st.sampled_from((None, *VERSIONS[:2]))),
     st.just(DeviceDecommissioned()),

@@ -248,7 +248,10 @@ def rollback(service: remote.Service, /, *, project: str, json: bool, **options:
     elif answer["rollout"] is not None:
         click.echo(answer["rollout"])
     else:
-        output.show_members(counts_of_rollback(answer["devices"]))
+        counts = counts_of_rollback(answer["devices"]) | returns_of_rollback(
+            answer.get("returns", [])
+        )
+        output.show_members(counts)
 
 
 _COUNTS = {
@@ -267,6 +270,13 @@ def counts_of_rollback(devices: dict[str, int]) -> dict[str, int | str]:
     if devices.get("looked_at") == 0:
         counts |= dict.fromkeys(("pinned", "silent", "no_previous"), "not counted")
     return {_COUNTS[name]: count for name, count in counts.items()}
+
+
+def returns_of_rollback(returns: list[dict[str, Any]]) -> dict[str, int]:
+    """Returns how many devices go to each version, by words."""
+    return {
+        f"of these go to {each['version'] or 'other versions'}": each["devices"] for each in returns
+    }
 
 
 def state_of(shown: Any) -> str:

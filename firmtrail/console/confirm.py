@@ -50,6 +50,17 @@ class Figure(NamedTuple):
     kind: str = ""
 
 
+class FigureTable(NamedTuple):
+    """Describes a table of two columns under the figures."""
+
+    title: str
+    of: str
+    """Says what the rows are."""
+    rows: Sequence[tuple[str | None, int]]
+    others: str
+    """Names the row without a name."""
+
+
 class FormField(NamedTuple):
     """Describes a further field of the form."""
 
@@ -82,6 +93,7 @@ class Confirmation(NamedTuple):
     needs_reason: bool = False
     takes_reason: bool = True
     is_dangerous: bool = True
+    table: FigureTable | None = None
     choices: Sequence[Choice] = ()
     """Further pages that ask the same for something else."""
     choices_label: str = ""

@@ -119,7 +119,8 @@ async def _shares_now(call: AnyCall, now: ConsistentRead, found: Shares) -> Shar
     silent = None
     if found.devices <= SCANNED_MAX:
         which = Filter(silent_since_ms=now_ms - device_current.SILENT_MS)
-        silent = await device_pages.count(db, head, which)
+        counted, is_all = await device_pages.count(db, head, which, SCANNED_MAX)
+        silent = counted if is_all else None
     return found._replace(
         on_their_way=await device_offers.count_waiting(db, call.log_id),
         failing=await device_current.count_failing(db, call.log_id, devices_max=COUNTED_MAX),

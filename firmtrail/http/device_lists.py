@@ -8,8 +8,9 @@ import msgspec
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead
 from firmtrail.http.errors import invalid_parameter
+from firmtrail.http.lists import Total
 from firmtrail.http.scalars import AttributePair, DevicePrefix, Name, Seconds, VersionText
-from firmtrail.projections import device_pages, fleet_versions, outdated
+from firmtrail.projections import device_pages, fleet_labels, fleet_versions, outdated
 from firmtrail.projections.device_current import CurrentDevice, Filter
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import Outdated
@@ -38,6 +39,9 @@ _OF_THE_PRESENT = ("silent_for", "pending", "attribute")
 
 _OF_CELLS = {"model", "version", "outdated"}
 """The filters by facts that devices of one model and version share."""
+
+TOTAL_MAX = 100_000
+"""Limits the devices that a total looks at, if no view counts those that match."""
 
 
 async def filter_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> Filter:
@@ -80,24 +84,39 @@ async def page_now(
     return kept, found.last
 
 
-async def count_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int:
-    """Returns how many devices the filters match. If these are about models and versions alone, a
-    view has the counts; else the devices are counted."""
-    if is_of_cells(filters):
-        return await _count_of_cells(call, now, filters)
-    which = await filter_now(call, now, filters)
-    return await device_pages.count(now.reader, (call.log_id, call.project), which)
+async def total_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int | None:
+    """Returns how many devices the filters match, if a view counts them: those of a model and a
+    version, outdated or not, of a cohort or with a tag. None: only looking at devices counts
+    them."""
+    if not is_of_cells(msgspec.structs.replace(filters, cohort=None, tag=None)):
+        return None
+    if filters.cohort is not None and filters.tag is not None:
+        return None
+    if filters.cohort is not None:
+        label = fleet_labels.of_cohort(filters.cohort)
+        counts = await fleet_labels.counts(now.reader, call.log_id, label)
+    elif filters.tag is not None:
+        label = fleet_labels.of_tag(filters.tag)
+        counts = await fleet_labels.counts(now.reader, call.log_id, label)
+    else:
+        _, counts = await fleet_versions.counts(now.reader, call.log_id)
+    return count_of_cells(counts, filters, now.control.current)
 
 
-async def count_some(
-    call: AnyCall, now: ConsistentRead, filters: DeviceFilters
-) -> tuple[int, bool]:
-    """Returns how many of the devices that a bounded look finds match, and whether these are
-    all."""
-    if is_of_cells(filters):
-        return await _count_of_cells(call, now, filters), True
-    which = await filter_now(call, now, filters)
-    return await device_pages.count_some(now.reader, (call.log_id, call.project), which)
+async def count_now(
+    call: AnyCall,
+    now: ConsistentRead,
+    filters: DeviceFilters,
+    looked_at_max: int,
+) -> Total:
+    """Returns how many devices the filters match: all, if a view counts them; else those among the
+    first `looked_at_max` devices that are looked at."""
+    total = await total_now(call, now, filters)
+    if total is not None:
+        return Total(total)
+    which, head = await filter_now(call, now, filters), (call.log_id, call.project)
+    found = await device_pages.count(now.reader, head, which, looked_at_max)
+    return Total(*found)
 
 
 def set_filters(filters: DeviceFilters) -> dict[str, Any]:
@@ -118,11 +137,6 @@ def count_of_cells(
     if filters.outdated is not None:
         counts = filter(Outdated(filters.outdated, current).finds, counts)
     return fleet_versions.total(counts, filters.model, filters.version)
-
-
-async def _count_of_cells(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int:
-    _, counts = await fleet_versions.counts(now.reader, call.log_id)
-    return count_of_cells(counts, filters, now.control.current)
 
 
 def _filter(call: AnyCall, filters: DeviceFilters) -> Filter:

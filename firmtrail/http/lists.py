@@ -27,6 +27,8 @@ from firmtrail.http.errors import BadRequest
 from firmtrail.http.scalars import Cursor, Limit
 
 PAGE_ITEMS_MAX = 500
+COUNTED_PAGES_MAX = 40
+"""Limits the pages that a total of a list reads, if that list grows with the fleet."""
 CHECKSUM_BYTES = 16
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -57,17 +59,28 @@ class ListPage(NamedTuple):
     log_size: int | None = None
 
 
+class Total(NamedTuple):
+    """Counts the items of a list."""
+
+    items: int
+    is_all: bool = True
+    """False: there may be more, which were not looked at."""
+
+
 class Listing[Item](msgspec.Struct, frozen=True, omit_defaults=True):
     """Holds a page of a list."""
 
     items: list[Item]
     next: str | None
     total: int | msgspec.UnsetType = msgspec.UNSET
+    total_is_at_least: bool | msgspec.UnsetType = msgspec.UNSET
+    """true: a bounded number of items was looked at, and `total` of them are on the list, so that
+    the list may be longer. Absent: `total` is exact."""
 
 
 type FetchPage = Callable[[SortKey | None, int], Awaitable[ListPage]]
 """Returns the items after a sort key, up to a limit."""
-type CountItems = Callable[[], Awaitable[int]]
+type CountItems = Callable[[], Awaitable[int | Total]]
 
 
 type FetchAt = Callable[[ConsistentRead], FetchPage]
@@ -95,10 +108,10 @@ async def answer_consistently(
 
     if not call.query.count or _wanted_media(call) != respond.JSON:
         return await answer(call, item, fetch, key_type=key_type)
-    # Without its own query, a total takes as long as all pages: a snapshot makes nothing else wait.
+    # Without its own query, a total takes as long as many pages: in a snapshot, nothing waits.
     reading = call.db.moment() if counting else call.db.snapshot()
     async with decisions.consistent_read(call, reading) as now:
-        count = counting(now) if counting else partial(_counted, fetching(now))
+        count = counting(now) if counting else partial(count_some, fetching(now))
         return await _one_page(call, fetching(now), count, key_type)
 
 
@@ -135,8 +148,11 @@ async def _one_page(
     after = None if query.cursor is None else await _sort_key(call, query.cursor, key_type)
     page = await fetch(after, query.limit)
     cursor = None if page.next is None else await _cursor(call, page.next)
-    total = await count() if count else msgspec.UNSET
-    body: Listing[Any] = Listing(list(page.items), cursor, total)
+    body: Listing[Any] = Listing(list(page.items), cursor)
+    if count:
+        counted = await count()
+        total, is_all = (counted, True) if isinstance(counted, int) else counted
+        body = Listing(body.items, cursor, total, msgspec.UNSET if is_all else True)
     return respond.resource(call, body, page.log_size, VARIES | _link(call, cursor))
 
 
@@ -147,6 +163,18 @@ async def _counted(fetch: FetchPage) -> int:
         total, after = total + len(page.items), page.next
         if after is None:
             return total
+
+
+async def count_some(fetch: FetchPage) -> Total:
+    """Counts the items of a list that grows with the fleet, on its first `COUNTED_PAGES_MAX`
+    pages."""
+    total, after = 0, None
+    for _ in range(COUNTED_PAGES_MAX):
+        page = await fetch(after, PAGE_ITEMS_MAX)
+        total, after = total + len(page.items), page.next
+        if after is None:
+            return Total(total)
+    return Total(total, is_all=False)
 
 
 def next_key[Row](

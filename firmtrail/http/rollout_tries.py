@@ -114,5 +114,5 @@ async def approvals_of(call: AnyCall, now: ConsistentRead, found: rollout.Rollou
     settings = now.control.settings
     if not settings.approvals or not settings.approve_from_devices:
         return settings.approvals
-    matching = await rollout_devices.matching(now.reader, (call.log_id, call.project), found)
+    matching = await rollout_devices.matching(now.reader, call.log_id, found)
     return settings.approvals if matching >= settings.approve_from_devices else 0

@@ -7,7 +7,7 @@ from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead
 from firmtrail.http.errors import NotFound
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.projections import device_offers, fleet_versions
+from firmtrail.projections import device_offers, rollout_devices
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import phases
 from firmtrail.rules.control import Control
@@ -31,8 +31,8 @@ class Shown(NamedTuple):
     reach: int
     offered: dict[str, int]
     bad: int | None = None
-    """How many devices run the bad version of a recall of a whole model that is not aborted; None
-    for other rollouts. A cohort or a tag has no such count without a walk through its devices."""
+    """How many devices run the bad version of a recall that is not aborted; None for other
+    rollouts."""
 
 
 def rollout_of(call: AnyCall, control: Control) -> RolloutState:
@@ -94,8 +94,6 @@ async def shown(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Show
 
 
 async def _bad(call: AnyCall, now: ConsistentRead, found: RolloutState) -> int | None:
-    is_counted = found.bad_version is not None and found.phase != "aborted"
-    if not is_counted or (found.cohort, found.tag) != (None, None):
+    if not found.is_rollback or found.phase == "aborted":
         return None
-    _, counts = await fleet_versions.counts(now.reader, call.log_id)
-    return fleet_versions.total(counts, found.model, found.bad_version)
+    return await rollout_devices.running_bad(now.reader, call.log_id, found)

@@ -6,7 +6,9 @@ model.
 
 `rollout_counts` counts, for each rollout, the devices that it is meant for by the outcome and the
 attempts of the last offer that it made to each. A device that is decommissioned or moves to another
-model, cohort or tag leaves its count, and enters it again when it comes back.
+model, cohort or tag leaves its count, and enters it again when it comes back. `recalled_devices`
+counts, for each rollback, those of these devices that do not run its bad version: with the devices
+that run it, they are all that the rollback is meant for.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +22,7 @@ from firmtrail.projections.view import Column, Table, columns_of, generation_of
 from firmtrail.rules.offer import Offer, source_key
 
 NAME = "device_offers"
-REVISION = 3
+REVISION = 4
 OFFERS = Table(
     NAME,
     ("device", "source", "version"),
@@ -37,7 +39,8 @@ COUNTS = Table(
     ("rollout", "outcome", "attempts"),
     columns_of("rollout text, outcome text, attempts bigint, devices bigint"),
 )
-TABLES: tuple[Table, ...] = (OFFERS, COUNTS)
+RECALLED = Table("recalled_devices", ("rollout",), columns_of("rollout text, devices bigint"))
+TABLES: tuple[Table, ...] = (OFFERS, COUNTS, RECALLED)
 
 _members = view.encoder(OFFERS.columns, astuple)
 _source = Column("text", load=lambda stored: stored.partition("/")[0])
@@ -60,6 +63,16 @@ ON CONFLICT (log_id, generation, rollout, outcome, attempts) DO UPDATE
 SET devices = rollout_counts.devices + excluded.devices"""
 
 _COUNT_COLUMNS = view.typed(COUNTS.columns)
+
+_COUNT_RECALLED = f"""\
+{view.insert(RECALLED)}
+ON CONFLICT (log_id, generation, rollout) DO UPDATE
+SET devices = recalled_devices.devices + excluded.devices"""
+
+_RECALLED = f"""\
+SELECT devices
+FROM recalled_devices
+WHERE log_id = $1 AND generation = {generation_of(NAME)} AND rollout = $2"""
 
 _COUNTS = f"""\
 SELECT
@@ -175,6 +188,12 @@ def count(log_id: int, generation: int, changes: Mapping[RolloutCell, int]) -> S
     return Statement(_COUNT, (log_id, generation), Given(_COUNT_COLUMNS, rows))
 
 
+def count_recalled(log_id: int, generation: int, changes: Mapping[str, int]) -> Statement:
+    """Adds the change to the count of each rollback, including 0."""
+    given = Given(view.typed(RECALLED.columns), sorted(changes.items()))
+    return Statement(_COUNT_RECALLED, (log_id, generation), given)
+
+
 def _row(offer: Offer) -> list[Value]:
     row = _members(offer)
     row[1] = source_key(offer)
@@ -190,6 +209,13 @@ async def counts(
     [[size, *found]] = await db.read(Statement(_COUNTS, args))
     names = ("offered", "installed", "failed", "exhausted")
     return size, dict(zip(names, map(int, found), strict=True))
+
+
+async def recalled(db: Reader, log_id: int, rollback: str) -> int:
+    """Returns how many of the devices that a rollback is meant for got an offer of it and do not
+    run its bad version."""
+    rows = await db.read(Statement(_RECALLED, (log_id, rollback)))
+    return int(rows[0][0]) if rows else 0
 
 
 async def count_waiting(db: Reader, log_id: int) -> int:

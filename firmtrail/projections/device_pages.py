@@ -7,22 +7,19 @@ fleet's size. So it may have fewer devices than asked for, or none, and still na
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import batched
 from typing import NamedTuple
 
 from firmtrail.database.database import Reader, Statement, Value
 from firmtrail.projections.device_current import (
-    CELLS_MAX,
     IS_FAILING,
     STATE,
     WAITING,
     CurrentDevice,
     Filter,
-    among,
     conditions,
     current_device,
 )
-from firmtrail.projections.fleet_versions import FleetCell
+from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.view import generation_of
 
 LOOKED_AT_MAX = 20_000
@@ -65,19 +62,24 @@ LEFT JOIN (
 WHERE log_heads.log_id = $1
 ORDER BY found.device"""
 
-_COUNT_SOME = f"""\
+_COUNT = f"""\
 {LOOKED}
-SELECT (SELECT last FROM looked), count(*)
-FROM {{devices}} {{seen}}
-WHERE CAST($2 AS text) IS NOT NULL
-    AND {{conditions}}
-    AND {{place}} >= {{begin}}
-    AND {{place}} <= coalesce((SELECT last FROM looked), {{end}})"""
+SELECT looked.last, cell.model, cell.version, cell.devices
+FROM looked
+LEFT JOIN (
+    SELECT {{cell}}, count(*) AS devices
+    FROM {{devices}} {{seen}}
+    WHERE CAST($2 AS text) IS NOT NULL
+        AND {{conditions}}
+        AND {{place}} >= {{begin}}
+        AND {{place}} <= coalesce((SELECT last FROM looked), {{end}})
+    {{grouped}}) AS cell ON TRUE"""
 
-_COUNT = """\
-SELECT count(*)
-FROM {devices} {seen}
-WHERE CAST($2 AS text) IS NOT NULL AND {conditions}"""
+_TOGETHER = {"cell": "CAST(NULL AS text) AS model, CAST(NULL AS text) AS version", "grouped": ""}
+_BY_CELL = {
+    "cell": "device.model, device.version",
+    "grouped": "GROUP BY device.model, device.version",
+}
 
 _OF_LOG = f"device.log_id = $1 AND device.generation = {generation_of('device_current')}"
 
@@ -158,13 +160,6 @@ device.device = made.device
 )
 """Has a row for each version that a rollback offered: the lowest one stands for the device."""
 
-_MANY_IN = f"""\
-SELECT 1
-FROM {_EVER.table}
-WHERE {_EVER.drive.replace("$n", "$2")}
-LIMIT 1
-OFFSET $3"""
-
 
 class DevicePage(NamedTuple):
     """Holds devices and the log's size; `last` is the device after which the next page begins, None
@@ -181,7 +176,7 @@ async def page(
     """Returns the next devices after `after`, by id. `head` is (log_id, project)."""
     found: list[CurrentDevice] = []
     size = 0
-    for looked_at in _looks(limit + 1):
+    for looked_at in looks(limit + 1, LOOKED_AT_MAX):
         wanted = limit + 1 - len(found)
         statement = _statement(head, which, after, (looked_at, wanted))
         rows = await db.read(statement)
@@ -195,10 +190,9 @@ async def page(
     return DevicePage(size, found, after)
 
 
-def _looks(wanted: int) -> Iterator[int]:
-    """Yields how many devices each look reads: first as many as are wanted, and `LOOKED_AT_MAX` in
-    all."""
-    left, look = LOOKED_AT_MAX, wanted
+def looks(wanted: int, most: int) -> Iterator[int]:
+    """Yields how many devices each look reads: first as many as are wanted, and `most` in all."""
+    left, look = most, wanted
     while left:
         look = min(look, left)
         yield look
@@ -206,53 +200,20 @@ def _looks(wanted: int) -> Iterator[int]:
         look *= _NEXT_LOOK
 
 
-async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
-    """Returns how many devices the filter selects, by reading every device that no index excludes.
-    Cells beyond those that a statement may name are counted separately and subtracted."""
-    driving = which
-    if which.cohort is not None and not await _is_small(db, head[0], which.cohort):
-        driving = which._replace(cohort=None)
-    total = await _count(db, head, driving, which)
-    unnamed = which.outdated.others[CELLS_MAX:] if which.outdated else ()
-    for cells in batched(unnamed, CELLS_MAX):
-        total -= await _count(db, head, driving, which._replace(outdated=None), cells=cells)
-    return total
-
-
-async def count_some(db: Reader, head: tuple[int, str], which: Filter) -> tuple[int, bool]:
-    """Returns how many of the first `LOOKED_AT_MAX` devices that are looked at match, and whether
+async def count(
+    db: Reader, head: tuple[int, str], which: Filter, looked_at_max: int
+) -> tuple[int, bool]:
+    """Returns how many of the first `looked_at_max` devices that are looked at match, and whether
     these were all."""
     args: list[Value] = [*head]
-    parts = looking(which, "", LOOKED_AT_MAX, args)
-    text = _COUNT_SOME.format(**parts, seen=_seen(which))
-    [[last, found]] = await db.read(Statement(text, tuple(args)))
-    return int(found), last is None
-
-
-async def _is_small(db: Reader, log_id: int, cohort: str) -> bool:
-    """Returns whether it is faster to find the devices of a cohort by their index."""
-    rows = await db.read(Statement(_MANY_IN, (log_id, cohort, LOOKED_AT_MAX)))
-    return not rows
-
-
-async def _count(
-    db: Reader,
-    head: tuple[int, str],
-    driving: Filter,
-    which: Filter,
-    *,
-    cells: Sequence[FleetCell] = (),
-) -> int:
-    args: list[Value] = [*head]
-    source = source_of(driving, args)
-    selecting, args = conditions(which._replace(pairs=which.pairs[1:]), args)
-    if cells:
-        selecting.append(among(cells, args))
-    text = _COUNT.format(
-        devices=source.devices, seen=_seen(which), conditions=_joined(source, selecting)
-    )
-    [[total]] = await db.read(Statement(text, tuple(args)))
-    return int(total)
+    parts = looking(which._replace(outdated=None), "", looked_at_max, args)
+    cells = _BY_CELL if which.outdated else _TOGETHER
+    text = _COUNT.format(**parts, **cells, seen=_seen(which))
+    rows = await db.read(Statement(text, tuple(args)))
+    counts = [VersionCount(*cell) for _, *cell in rows if cell[2] is not None]
+    if which.outdated:
+        counts = [each for each in counts if which.outdated.finds(each)]
+    return sum(int(each.devices) for each in counts), rows[0][0] is None
 
 
 def _seen(which: Filter) -> str:

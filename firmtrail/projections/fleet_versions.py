@@ -3,7 +3,8 @@
 A cell is a (model, version); a device without one of them has ''. `fleet_versions` has each cell's
 count at the end of every bucket of positions in which it changed, so the newest row is the present
 count. `fleet_moves` has each single move between cells. So the counts after N events are the rows
-of the last whole bucket before N, and the few moves after it.
+of the last whole bucket before N, and the few moves after it. `fleet_labels` has the present counts
+of the devices of each cohort and of each tag (`projections/fleet_labels.py`).
 
 A read takes a few lookups a cell, however many buckets there are.
 """
@@ -18,7 +19,7 @@ from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules.device import DeviceState
 
 NAME = "fleet_versions"
-REVISION = 1
+REVISION = 2
 _CHANGE = columns_of("model text, version text, devices bigint")
 COUNTS = Table(NAME, ("model", "version", "bucket"), _CHANGE | columns_of("bucket bigint"))
 MOVES = Table(
@@ -28,7 +29,12 @@ MOVES = Table(
         position bigint, model_left text, version_left text, model_entered text,
         version_entered text"""),
 )
-TABLES: tuple[Table, ...] = (COUNTS, MOVES)
+LABELS = Table(
+    "fleet_labels",
+    ("label", "model", "version"),
+    columns_of("label text, model text, version text, devices bigint"),
+)
+TABLES: tuple[Table, ...] = (COUNTS, MOVES, LABELS)
 
 BUCKET_EVENTS = 4096
 """The positions of a bucket; one answer reads at most as many moves."""

@@ -16,6 +16,7 @@ from firmtrail.projections import (
     device_current,
     device_history,
     device_offers,
+    fleet_labels,
     fleet_versions,
     history_lines,
     releases,
@@ -94,6 +95,7 @@ class Fold:
         self._attributes: list[tuple[int, DeviceState]] = []
         self._reports: list[device_history.FoldedReport] = []
         self._moves: list[fleet_versions.CellMove] = []
+        self._labelled: fleet_labels.LabelChanges = {}
         self.release_events: list[Recorded] = []
 
     def continued(self) -> "Fold":
@@ -155,7 +157,10 @@ class Fold:
             self.steering.apply_answer(state.device, recorded, at)
         follows = self.steering.apply_report(state, recorded, at, later) if offers else None
         self._reports.append((state, event, at, recorded.recorded_at_ms, follows))
-        return device.evolve_report(state, recorded, at, later)
+        after = device.evolve_report(state, recorded, at, later)
+        if offers and after.version != state.version:
+            self.steering.apply_run(state, after)
+        return after
 
     def _keep(self, position: int, before: DeviceState | None, after: DeviceState) -> None:
         self.states[after.device] = after
@@ -163,6 +168,7 @@ class Fold:
         left, entered = fleet_versions.cell_of(before), fleet_versions.cell_of(after)
         if left != entered:
             self._moves.append(fleet_versions.CellMove(position, left, entered))
+        fleet_labels.add_move(self._labelled, before, after)
 
     def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:
         """Returns the statements that write the changes to those views that have a generation
@@ -177,6 +183,8 @@ class Fold:
             statements.append(device_history.insert(log_id, generation, self._reports))
         if self._moves and (generation := generations.get(fleet_versions.NAME)) is not None:
             statements.extend(fleet_versions.apply(log_id, generation, self._moves))
+        if self._labelled and (generation := generations.get(fleet_versions.NAME)) is not None:
+            statements.append(fleet_labels.count(log_id, generation, self._labelled))
         if self.release_events and (generation := generations.get(releases.NAME)) is not None:
             statements.extend(releases.apply(log_id, generation, self.release_events))
         return [*statements, *self.steering.statements(log_id, generations)]

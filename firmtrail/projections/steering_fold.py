@@ -46,6 +46,7 @@ class SteeringFold:
         self._rollouts: set[str] = set()
         self._offers: dict[tuple[str, str, str], Offer] = {}
         self._cells: dict[device_offers.RolloutCell, int] = {}
+        self._recalled: dict[str, int] = {}
         self._asks: set[tuple[str, str]] = set()
 
     def apply_control(self, recorded: Recorded) -> None:
@@ -125,6 +126,7 @@ class SteeringFold:
         offers = self.offers.get(after.device, _NONE).values()
         for source in dict.fromkeys(each.source for each in offers):
             self._move(self._cell(before, source), self._cell(after, source))
+        self.apply_run(before, after)
         for each in offers:
             found = self.control.rollouts.get(each.source)
             if found is None:
@@ -134,6 +136,26 @@ class SteeringFold:
                 self._add(found, _recent(each, found), change)
             if found.has_conditions:
                 self._add_to_phase(found, [(each, change)], now_ms)
+
+    def apply_run(self, before: DeviceState | None, after: DeviceState) -> None:
+        """Folds a change of what a device runs, or of its attributes: rollbacks count the devices
+        that they sent away from the bad version."""
+        sources = {each.source for each in self.offers.get(after.device, _NONE).values()}
+        for source in sources:
+            self._add_recalled(source, self._is_recalled(before, source), after)
+
+    def _is_recalled(self, device: DeviceState | None, source: str) -> bool:
+        """Returns whether a rollback counts the device, which has an offer of it, as one that does
+        not run the bad version."""
+        found = self.control.rollouts.get(source)
+        if found is None or device is None or not found.is_rollback:
+            return False
+        return rollout.counts(found, device) and device.version != found.bad_version
+
+    def _add_recalled(self, source: str, was: bool, after: DeviceState | None) -> None:  # noqa: FBT001 (a value)
+        change = self._is_recalled(after, source) - was
+        if change:
+            self._recalled[source] = self._recalled.get(source, 0) + change
 
     def _cell(self, device: DeviceState | None, source: str) -> device_offers.RolloutCell | None:
         """Returns the cell that counts the device, if the source is a rollout meant for it."""
@@ -154,12 +176,15 @@ class SteeringFold:
 
     def _save(self, device: DeviceState | None, changed: list[Offer], now_ms: int) -> None:
         left = {after.source: self._cell(device, after.source) for after in changed}
+        known = {source for each in changed for source, _ in self.offers.get(each.device, _NONE)}
         for after in changed:
             offers = self.offers.setdefault(after.device, {})
             self._count(device, (offers.get(after.key), after), now_ms)
             offers[after.key] = self._offers[after.device, *after.key] = after
         for source, cell in left.items():
             self._move(cell, self._cell(device, source))
+            if source not in known:
+                self._add_recalled(source, False, device)  # noqa: FBT003 (it had no offer)
 
     def _count(
         self, device: DeviceState | None, change: tuple[Offer | None, Offer], now_ms: int
@@ -231,6 +256,8 @@ class SteeringFold:
             statements.append(device_offers.save(log_id, generation, self._offers.values()))
         if self._cells and (generation := generations.get(device_offers.NAME)) is not None:
             statements.append(device_offers.count(log_id, generation, self._cells))
+        if self._recalled and (generation := generations.get(device_offers.NAME)) is not None:
+            statements.append(device_offers.count_recalled(log_id, generation, self._recalled))
         if self._asks and (generation := generations.get(device_asks.NAME)) is not None:
             asks = [self.asks[key] for key in self._asks]
             statements.append(device_asks.save(log_id, generation, asks))

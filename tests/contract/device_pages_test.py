@@ -147,8 +147,8 @@ async def test_the_pages_of_a_filter_name_each_device_that_matches_once(
     pages = [page async for page in walk(db, mixed, which)]
     assert [device for page in pages for device in page] == expected
     head = (mixed, HEAD_PROJECT)
-    assert await device_pages.count(db, head, which) == len(expected)
-    some, is_all = await device_pages.count_some(db, head, which)
+    assert await device_pages.count(db, head, which, 100) == (len(expected), True)
+    some, is_all = await device_pages.count(db, head, which, LOOKED_AT)
     assert some == len(expected) if is_all else some <= min(LOOKED_AT, len(expected))
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from firmtrail.database.database import Database
 from firmtrail.events.event import Event
-from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
-from firmtrail.events.steering import Asked, RollbackStarted, RolloutStarted
+from firmtrail.events.fleet import ArtifactAdded, DeviceChanged, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.events.steering import Asked, RollbackStarted, RolloutStarted, UpdateOffered
 from firmtrail.projections import fleet_versions, fold
 from firmtrail.rebuilding import generations, rebuild, refold
 from firmtrail.rebuilding.generations import Build, Busy, Overtaken
@@ -34,6 +34,8 @@ STEERED: list[tuple[str, Event]] = [
         RolloutStarted("1.4.0", "m", 7_000, failed_percent=60, min_reports=6),
     ),
     ("rollout/b1", RollbackStarted("1.1.0", "m", 10_000, fallback="1.0.0")),
+    ("device/d0", UpdateOffered("1.0.0", "rollback", 1, "b1")),
+    *((f"device/{name}", DeviceChanged(cohort="beta")) for name in DEVICES[:5]),
     *((f"device/{name}", Asked("q1", "2999-01-01T00:00:00.000Z")) for name in DEVICES),
 ]
 ALL = frozenset(fold.REVISIONS)
@@ -191,6 +193,7 @@ async def test_rows_left_by_a_crash_after_the_switch_are_deleted_later(
     assert await present(db, log_id) == dict.fromkeys(TABLES, (1,)) | {
         "fleet_versions": (2,),
         "fleet_moves": (2,),
+        "fleet_labels": (2,),
     }
     assert await replay.differences(db, log_id) == []
 

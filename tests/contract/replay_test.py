@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 
 from firmtrail.database.database import Database
 from firmtrail.events.event import Event
-from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
-from firmtrail.events.steering import Asked, RolloutStarted, UpdateOffered
+from firmtrail.events.fleet import ArtifactAdded, DeviceChanged, ReleaseAdded
+from firmtrail.events.steering import Asked, RollbackStarted, RolloutStarted, UpdateOffered
 from firmtrail.projections import fleet_versions, fold
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.release import ReleaseKey, stream
@@ -81,6 +81,8 @@ async def test_every_table_that_a_view_fills_is_compared(db: Database, database_
         ("device_offers", "DELETE FROM device_offers"),
         ("device_asks", "UPDATE device_asks SET answered_position = 7"),
         ("device_asks", "DELETE FROM device_asks"),
+        ("fleet_labels", "UPDATE fleet_labels SET devices = devices + 1"),
+        ("recalled_devices", "UPDATE recalled_devices SET devices = devices + 1"),
         ("fleet_moves", "UPDATE fleet_moves SET version_entered = 'x'"),
         ("log_heads", "UPDATE log_heads SET recorded_at_ms = recorded_at_ms + 1"),
         ("log_heads", "UPDATE log_heads SET frontier = ''"),
@@ -90,14 +92,17 @@ async def test_every_table_that_a_view_fills_is_compared(db: Database, database_
 async def test_a_row_that_the_log_does_not_give_is_found(
     db: Database, log_id: int, recorder: Recorder, table: str, change: str
 ) -> None:
-    await register(recorder, log_id, "d1", "d2")
+    await register(recorder, log_id, "d1", "d2", model="m")
     key = ReleaseKey("m", "1.1.0")
     added = [ReleaseAdded(*key), ArtifactAdded("full.bin", 3, "aa" * 32)]
     await record_events(recorder, log_id, [(stream(key), event) for event in added])
     await recorder.report(log_id, [report("1.0.0", occurred_at_ms=NOON_MS), report("1.1.0")])
     ordered: list[tuple[str, Event]] = [
         ("rollout/r1", RolloutStarted("1.1.0", "m", 10_000)),
+        ("rollout/b1", RollbackStarted("1.0.0", "m", 10_000)),
+        ("device/d1", DeviceChanged(cohort="beta")),
         ("device/d1", UpdateOffered("1.1.0", "rollout", 1, "r1")),
+        ("device/d1", UpdateOffered("1.1.0", "rollback", 1, "b1")),
         ("device/d1", Asked("q_1", "2999-01-01T00:00:00Z")),
     ]
     await record_events(recorder, log_id, ordered)

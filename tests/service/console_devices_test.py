@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from firmtrail.projections import device_pages
-from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
+from tests.service.forms import CONSOLE, FormFields, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import age, post, roll_out
 
@@ -314,12 +314,19 @@ async def test_a_count_that_looked_at_some_devices_says_at_least(
         await fleet.call("PATCH", path, caller="operator", json={"tags": ["lab"]})
 
     async def counted() -> str:
-        part = await fleet.get(f"{CONSOLE}/devices?tag=lab&part=count", "viewer")
+        part = await fleet.get(f"{CONSOLE}/devices?tag=lab&q=d&part=count", "viewer")
         return text_of(part.body.decode())
 
     assert await counted() == "2 match"
     monkeypatch.setattr(device_pages, "LOOKED_AT_MAX", 1)
     assert await counted() == "at least 1 match"
+    assert "2 match" in text_of(await read_page(fleet, "/devices?tag=lab", "viewer"))
+    form: FormFields = {"what": "decommission", "tag": "lab", "q": "d"}
+    asked = await send(fleet, "/devices/bulk", form)
+    assert "at least 1" in text_of(asked.body.decode())
+    for said in ("1 of at least 1 done", "2 of at least 2 done", "2 done"):
+        asked = await send(fleet, "/devices/bulk", hidden_fields(asked.body.decode()))
+        assert said in text_of(asked.body.decode())
 
 
 async def test_a_page_without_a_match_names_the_next_until_all_were_looked_at(

@@ -173,6 +173,7 @@ async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     assert tried.json == {
         "rollout": None,
         "devices": {"named": 2, "pinned": 1, "silent": 0, "no_previous": 0},
+        "returns": [{"version": "1.0.0", "devices": 1}],
     }
     assert (await fleet.get(f"{P}/releases/m/1.2.0")).json["withdrawn"] is False
     begun = await post(fleet, "rollbacks", wanted)
@@ -215,7 +216,10 @@ async def test_a_previous_version_that_failed_is_replaced_and_counted(fleet: Sit
     async def outcome() -> tuple[str | None, str, int]:
         """Returns what the device gets, and how many devices have no previous version."""
         answer = (await check_in(fleet)).json
-        shown = (await fleet.get(f"{P}/rollouts/{rollback}")).json["devices"]
+        found = (await fleet.get(f"{P}/rollouts/{rollback}")).json
+        shown = found["devices"]
+        way = answer["version"]
+        assert found["returns"] == ([{"version": way, "devices": 1}] if way else [])
         tried = (await post(fleet, "rollbacks", {**wanted, "dry_run": True})).json["devices"]
         assert shown["named"] == tried["named"] == 1
         assert shown["no_previous"] == tried["no_previous"]

@@ -13,8 +13,9 @@ from firmtrail.http import device_lists
 from firmtrail.http.call import Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.device_lists import DeviceFilters
+from firmtrail.http.lists import Total
 from firmtrail.http.scalars import AsOf, DeviceName
-from firmtrail.projections import check_in, fleet_past, fleet_versions, outdated
+from firmtrail.projections import check_in, device_pages, fleet_past, fleet_versions, outdated
 from firmtrail.projections.device_current import CurrentDevice
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.fleet_versions import VersionCount
@@ -49,6 +50,8 @@ class Listed(NamedTuple):
     targets: Mapping[str, str]
     moment: Moment
     counts: Sequence[VersionCount]
+    total: int | None
+    """How many devices match, if a view counts them."""
 
 
 def set_filters(filters: DeviceFilters) -> dict[str, Any]:
@@ -63,9 +66,6 @@ async def get_devices(call: Call[DevicesPageQuery, None]) -> web.Response:
     """Show the devices that the filters match, by id."""
     query = call.query
     listed, last = await (_now(call) if query.as_of is None else _then(call))
-    total = None
-    if device_lists.is_of_cells(query):
-        total = device_lists.count_of_cells(listed.counts, query, listed.current)
     return render.page(
         call,
         "devices.html",
@@ -77,7 +77,7 @@ async def get_devices(call: Call[DevicesPageQuery, None]) -> web.Response:
         filters=set_filters(query),
         spans=SPANS,
         failing=FAILING,
-        total=total,
+        total=listed.total,
         count=await _count(call) if query.part == "count" else None,
         models=sorted({each.model for each in listed.counts if each.model})[:NAMES_MAX],
         versions=sorted({each.version for each in listed.counts if each.version})[:NAMES_MAX],
@@ -106,8 +106,9 @@ async def _now(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
             now.reader, call.log_id, now.control, states, now_ms=now_ms
         )
         _, counts = await fleet_versions.counts(now.reader, call.log_id)
-    listed = Listed(found, last is not None, now.control.current, targets, Moment(now.size), counts)
-    return listed, last
+        total = await device_lists.total_now(call, now, call.query)
+    more, moment = last is not None, Moment(now.size)
+    return Listed(found, more, now.control.current, targets, moment, counts, total), last
 
 
 async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
@@ -121,16 +122,18 @@ async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]
     listed = await fleet_past.page(db, past, which, after=query.after or "", limit=SHOWN_MAX)
     _, counts = await fleet_versions.counts(db, call.log_id, stop)
     found = [CurrentDevice(state, None) for state in listed.devices]
-    more = listed.last is not None
-    return Listed(found, more, current, {}, Moment(stop, *moment), counts), listed.last
+    more, total = listed.last is not None, None
+    if device_lists.is_of_cells(query):
+        total = device_lists.count_of_cells(counts, query, current)
+    return Listed(found, more, current, {}, Moment(stop, *moment), counts, total), listed.last
 
 
-async def _count(call: Call[DevicesPageQuery, None]) -> tuple[int, bool] | None:
+async def _count(call: Call[DevicesPageQuery, None]) -> Total | None:
     """Returns how many devices match, and whether all were looked at."""
     if call.query.as_of is not None:
         return None
     async with consistent_read(call) as now:
-        return await device_lists.count_some(call, now, call.query)
+        return await device_lists.count_now(call, now, call.query, device_pages.LOOKED_AT_MAX)
 
 
 ROUTES = (page(DEVICES, get_devices, query=DevicesPageQuery, has_past=True, is_view=True),)

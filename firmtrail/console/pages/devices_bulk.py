@@ -23,7 +23,9 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.device_lists import DeviceFilters
 from firmtrail.http.errors import invalid_parameter
+from firmtrail.http.lists import Total
 from firmtrail.http.scalars import DeviceName, Name
+from firmtrail.projections import device_pages
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.device import Refused
@@ -49,6 +51,8 @@ class BulkForm(DeviceFilters, frozen=True, kw_only=True):
     done: int = 0
     refused: int = 0
     total: int = 0
+    is_least: bool = False
+    """Whether `total` counts only the devices that were looked at."""
 
 
 async def post_bulk(call: Call[None, BulkForm]) -> web.Response:
@@ -58,16 +62,17 @@ async def post_bulk(call: Call[None, BulkForm]) -> web.Response:
         reason = f"choose at most {CHOSEN_MAX} devices, or none to take all that match"
         raise invalid_parameter("device", reason)
     if not form.confirmed:
-        total = len(form.device) or await _matching(call)
+        total = Total(len(form.device)) if form.device else await _matching(call)
         return _shown(call, total=total, done=0, refused=0, after=None)
     names, last = await _next(call)
     refused = await call.services.recorder.act(call.log_id, _deed(call, names))
     done, refused = form.done + len(names), form.refused + refused
-    return _shown(call, total=form.total, done=done, refused=refused, after=last)
+    total = Total(form.total, is_all=not form.is_least)
+    return _shown(call, total=total, done=done, refused=refused, after=last)
 
 
 def _shown(
-    call: Call[None, BulkForm], *, total: int, done: int, refused: int, after: str | None
+    call: Call[None, BulkForm], *, total: Total, done: int, refused: int, after: str | None
 ) -> web.Response:
     form = call.body
     is_over = form.confirmed and after is None
@@ -77,7 +82,8 @@ def _shown(
         title="Many devices",
         form=form,
         filters=set_filters(form),
-        total=max(total, done),
+        total=max(total.items, done),
+        is_least=not total.is_all,
         done=done,
         refused=refused,
         after=after,
@@ -85,9 +91,9 @@ def _shown(
     )
 
 
-async def _matching(call: Call[None, BulkForm]) -> int:
+async def _matching(call: Call[None, BulkForm]) -> Total:
     async with consistent_read(call) as now:
-        return await device_lists.count_now(call, now, call.body)
+        return await device_lists.count_now(call, now, call.body, device_pages.LOOKED_AT_MAX)
 
 
 async def _next(call: Call[None, BulkForm]) -> tuple[list[str], str | None]:

@@ -4,7 +4,14 @@ from aiohttp import web
 
 from firmtrail.commands import steering as commands
 from firmtrail.console import confirm, filters
-from firmtrail.console.confirm import Choice, Confirmation, ConfirmationForm, Figure, FormField
+from firmtrail.console.confirm import (
+    Choice,
+    Confirmation,
+    ConfirmationForm,
+    Figure,
+    FigureTable,
+    FormField,
+)
 from firmtrail.console.pages.rollout_starts import offerable, started
 from firmtrail.console.percentages import PercentText, hundredths
 from firmtrail.console.rows import OPERATE, PROJECT, PageQuery, action, page
@@ -95,10 +102,20 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
             ),
         ),
         hidden={"to": to} if to else {},
+        table=_returns(counts),
         choices_label="Send them to:",
         needs_reason=True,
         nav="releases",
     )
+
+
+def _returns(counts: RollbackCounts) -> FigureTable:
+    """Returns the table of the versions that devices go to."""
+    whose = "they"
+    if counts.looked_at != counts.devices:
+        whose = f"the first {filters.number(counts.looked_at)} of them"
+    rows = rollout_devices.common_returns(counts)
+    return FigureTable(f"Where {whose} go", "Version", rows, "other versions")
 
 
 def _among(counts: RollbackCounts, found: int, words: str, kind: str = "") -> Figure:

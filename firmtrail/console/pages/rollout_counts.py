@@ -56,7 +56,7 @@ async def get_count(call: Call[CountQuery, None]) -> web.Response:
     query = call.query
     async with consistent_read(call) as now:
         found = rollout_of(call, now.control)
-        matching = await rollout_devices.matching(now.reader, (call.log_id, call.project), found)
+        matching = await rollout_devices.matching(now.reader, call.log_id, found)
         walked = await rollout_states.page(
             call, now, found, wanted=None, after=query.after or "", limit=COUNTED
         )

@@ -141,8 +141,8 @@ async def _counted(call: AnyCall, now: ConsistentRead) -> tuple[Counts, int]:
 
 
 async def _shared_counts(call: AnyCall) -> tuple[Counts, int]:
-    """Returns what a part of an open page has counted a moment ago. A rollout to a cohort or a tag
-    counts its devices by a walk through the fleet, so open pages share it."""
+    """Returns what a part of an open page has counted a moment ago. The states of up to
+    `WALKED_MAX` devices are computed one by one, so open pages share them."""
 
     async def read() -> tuple[Counts, int]:
         async with consistent_read(call) as now:
@@ -165,7 +165,7 @@ def _plan(
 async def counts_of(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Counts:
     """Returns how many devices are in each state. A rollout for many devices, or for a few that
     only a long walk finds, has only the outcomes, and `waiting` for all others."""
-    matching = await rollout_devices.matching(now.reader, (call.log_id, call.project), found)
+    matching = await rollout_devices.matching(now.reader, call.log_id, found)
     if matching <= WALKED_MAX:
         walked = await rollout_states.page(
             call, now, found, wanted=None, after="", limit=WALKED_MAX

@@ -18,7 +18,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, case_of, device_saying_and_control
 from firmtrail.http.device_lists import DeviceFilters
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import ListPage, SortKey
+from firmtrail.http.lists import ListPage, SortKey, Total
 from firmtrail.http.scalars import (
     AsOf,
     Cursor,
@@ -30,7 +30,7 @@ from firmtrail.http.scalars import (
     Time,
     VersionText,
 )
-from firmtrail.projections import check_in, device_current, fleet_past, outdated
+from firmtrail.projections import check_in, device_current, fleet_past, fleet_versions, outdated
 from firmtrail.projections.device_current import CurrentDevice
 from firmtrail.projections.fleet_past import Past
 from firmtrail.rules import release, target
@@ -143,7 +143,8 @@ async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
         return fetch
 
     def counting(now: ConsistentRead) -> lists.CountItems:
-        return partial(device_lists.count_now, call, now, call.query)
+        most = device_lists.TOTAL_MAX
+        return partial(device_lists.count_now, call, now, call.query, most)
 
     return await lists.answer_consistently(call, Device, fetching, counting)
 
@@ -171,7 +172,17 @@ async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.Strea
         items = [shown(each, current) for each in found.devices]
         return ListPage(items, None if found.last is None else (found.last,), past.stop)
 
-    return await lists.answer(call, Device, fetch)
+    return await lists.answer(call, Device, fetch, partial(_count_then, call, past, current, fetch))
+
+
+async def _count_then(
+    call: Call[DevicesQuery, None], past: Past, current: CurrentReleases, fetch: lists.FetchPage
+) -> int | Total:
+    """Returns how many devices matched, by the counts of that moment if they say it."""
+    if past.at_ms is not None or not device_lists.is_of_cells(call.query):
+        return await lists.count_some(fetch)
+    _, counts = await fleet_versions.counts(call.db, past.log_id, past.stop)
+    return device_lists.count_of_cells(counts, call.query, current)
 
 
 async def _past(call: Call[DevicesQuery, None] | Call[DeviceQuery, None]) -> Past:

@@ -29,6 +29,7 @@ from firmtrail.http.api.rollout_plans import (
 from firmtrail.http.api.rollouts import (
     NO_TEXTS,
     NamedDevices,
+    Return,
     Rollout,
     named_devices,
     progress_of,
@@ -132,6 +133,10 @@ class StartedRollback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     rollout: str | None
     devices: NamedDevices | UnsetType = UNSET
+    returns: list[Return] | UnsetType = UNSET
+    """In a dry run: how many of the devices that were looked at go to which version, the most
+    frequent first. Devices that are pinned to another version, or have none to go back to, are not
+    among them."""
     warnings: list[str] | UnsetType = UNSET
     """In a dry run: that no device runs the bad version, and that a rollback of it has begun."""
 
@@ -255,9 +260,11 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
 async def _try_rollback(call: AnyCall, wanted: RollbackStarted) -> StartedRollback:
     async with consistent_read(call) as now:
         tried = unstarted(call, control.decide_rollback(now.control, wanted))
-        devices = await named_devices(call, now, tried)
+        devices, returns = await named_devices(call, now, tried)
     warnings = recall_cautions(now.control, tried, devices.named)
-    return StartedRollback(rollout=None, devices=devices, warnings=warnings or UNSET)
+    return StartedRollback(
+        rollout=None, devices=devices, returns=returns, warnings=warnings or UNSET
+    )
 
 
 async def _started(

@@ -62,6 +62,13 @@ class RolloutProgress(msgspec.Struct, frozen=True):
     exhausted: int
 
 
+class Return(msgspec.Struct, frozen=True):
+    """Counts the devices that a rollback sends to one version; null: to rarer ones together."""
+
+    version: str | None
+    devices: int
+
+
 class NamedDevices(msgspec.Struct, frozen=True):
     """Counts the devices that run the bad version, and those that will not leave it
     automatically: among the first `looked_at` of them, or all."""
@@ -120,6 +127,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phase of its plan."""
     progress: RolloutProgress | UnsetType = UNSET
     devices: NamedDevices | UnsetType = UNSET
+    returns: list[Return] | UnsetType = UNSET
+    """Of a rollback: how many of the devices that were looked at go to which version, the most
+    frequent first. Devices that are pinned to another version, or have none to go back to, are not
+    among them."""
 
 
 class RolloutDevicesQuery(ListQuery, frozen=True, kw_only=True):
@@ -240,7 +251,8 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
         )
         body = msgspec.structs.replace(body, phases=listed)
     if found.is_rollback:
-        body = msgspec.structs.replace(body, devices=await named_devices(call, now, found))
+        devices, returns = await named_devices(call, now, found)
+        body = msgspec.structs.replace(body, devices=devices, returns=returns)
     return body
 
 
@@ -248,21 +260,23 @@ async def progress_of(
     call: AnyCall, now: ConsistentRead, found: rollout.RolloutState
 ) -> RolloutProgress:
     reader, max_attempts = now.reader, now.control.settings.max_attempts
-    matching = await rollout_devices.matching(reader, (call.log_id, call.project), found)
+    matching = await rollout_devices.matching(reader, call.log_id, found)
     _, counted = await device_offers.counts(reader, call.log_id, found.id, max_attempts)
     return RolloutProgress(matching, **counted)
 
 
 async def named_devices(
     call: AnyCall, now: ConsistentRead, found: rollout.RolloutState
-) -> NamedDevices:
-    """Counts the devices that a rollback names."""
+) -> tuple[NamedDevices, list[Return]]:
+    """Counts the devices that a rollback names, and those that it sends to each version."""
     now_ms = call.services.access.now_ms()
     named = await rollout_devices.rollback_counts(
         now.reader, (call.log_id, call.project), found, now.control, now_ms=now_ms
     )
     looked_at = UNSET if named.looked_at == named.devices else named.looked_at
-    return NamedDevices(named.devices, named.pinned, named.silent, named.no_previous, looked_at)
+    returns = [Return(*each) for each in rollout_devices.common_returns(named)]
+    devices = NamedDevices(named.devices, named.pinned, named.silent, named.no_previous, looked_at)
+    return devices, returns
 
 
 def withdrawn_at_ms_of(control: Control, found: rollout.RolloutState) -> int | None:
@@ -342,7 +356,12 @@ async def get_rollout_devices(call: Call[RolloutDevicesQuery, None]) -> web.Stre
     def fetching(now: ConsistentRead) -> lists.FetchPage:
         return partial(_page, call, now)
 
-    return await lists.answer_consistently(call, RolloutDevice, fetching)
+    def counting(now: ConsistentRead) -> lists.CountItems:
+        found = rollout_of(call, now.control)
+        return partial(rollout_devices.matching, now.reader, call.log_id, found)
+
+    whole = counting if call.query.state is None else None
+    return await lists.answer_consistently(call, RolloutDevice, fetching, whole)
 
 
 async def _page(
