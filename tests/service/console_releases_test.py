@@ -74,3 +74,23 @@ async def test_a_release_is_withdrawn_with_a_reason_and_the_numbers_first(fleet:
 async def test_an_unknown_release_is_404(fleet: Site) -> None:
     for path in ("/releases/m/9.9.9", "/releases/m/9.9.9/withdraw", "/releases/m/9.9.9/recall"):
         assert (await fleet.get(f"{CONSOLE}{path}", "operator")).status == 404
+
+
+async def test_a_release_that_started_a_rollout_automatically_says_so(fleet: Site) -> None:
+    phases = [{"percent": 5.0, "after_s": 60}, {"percent": 100.0}]
+    automatic = {"m": {"plan": {"phases": phases}, "window": None, "pause_if": None}}
+    settings = {"auto_rollout": automatic, "approvals": 1}
+    assert (await fleet.call("PATCH", P, caller="admin", json=settings)).status == 200
+    form = text_of(await read_page(fleet, "/releases/new"))
+    assert "The setting auto_rollout starts a rollout when a release of m is added" in form
+    answer = await send(fleet, "/releases/new", {"model": "m", "version": "3.0.0"})
+    path = answer.headers["Location"].removeprefix(CONSOLE)
+    [rollout] = (await fleet.get(f"{P}/rollouts")).json["items"]
+    html = await read_page(fleet, path)
+    assert f'<a href="{CONSOLE}/rollouts/{rollout["id"]}">its rollout</a> automatically' in html
+    assert "It has a plan of 2 phases, and waits for approval." in text_of(html)
+    approved = f"{P}/rollouts/{rollout['id']}/approve"
+    assert (await fleet.call("POST", approved, caller="admin", json={})).status == 200
+    assert "It has a plan of 2 phases." in text_of(await read_page(fleet, path))
+    for other in ("1.1.0", "1.2.0"):
+        assert "automatically" not in await read_page(fleet, f"/releases/m/{other}")

@@ -20,7 +20,7 @@ from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.projections import fleet_versions, releases
 from firmtrail.projections.releases import ReleaseWithTexts
 from firmtrail.rules import version
-from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.release import ReleaseKey, ReleaseState
 from firmtrail.rules.rollout import RolloutState
 
 RELEASES = f"{PROJECT}/releases"
@@ -126,6 +126,7 @@ async def get_release(call: Call[PageQuery, None]) -> web.Response:
         else where.of(state.withdrawn_position),
         of_model=fleet.of_model.get(key.model, 0),
         rollouts=[(each, phase_of(call, now.control, each)) for each in rollouts],
+        automatic=_automatic(now, state),
     )
 
 
@@ -139,6 +140,13 @@ def _rollouts_of(now: ConsistentRead, key: ReleaseKey) -> list[RolloutState]:
     return sorted(found, key=lambda each: -each.position)[:ROLLOUTS_MAX]
 
 
+def _automatic(now: ConsistentRead, of: ReleaseState) -> RolloutState | None:
+    """Returns the rollout that adding the release started automatically."""
+    started = now.control.rollouts.values()
+    is_own = (each for each in started if each.release_position == of.position)
+    return next((each for each in is_own if each.version == of.version), None)
+
+
 async def get_new(call: Call[PageQuery, None]) -> web.Response:
     """Show the form of a new release."""
     async with consistent_read(call) as now:
@@ -150,6 +158,7 @@ async def get_new(call: Call[PageQuery, None]) -> web.Response:
         title="Add a release",
         moment=Moment(now.size),
         models=sorted(name for name in models if name),
+        automatic=sorted(now.control.settings.auto_rollout),
     )
 
 
