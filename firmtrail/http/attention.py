@@ -17,11 +17,13 @@ from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.rollout_tries import plan_time
 from firmtrail.http.rollouts import phase_of
-from firmtrail.projections import device_current, rollouts
+from firmtrail.projections import device_current, fleet_versions, rollouts
+from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.rules import phases
 from firmtrail.rules.control import Control, is_over
+from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import PlanTime, RolloutState, clock_at
 from firmtrail.webhooks import stored
 from firmtrail.webhooks.stored import DisabledWebhook
@@ -34,6 +36,9 @@ ROLLOUTS_MAX = 50
 """Limits the paused rollouts that have a note, those that wait, and those that are stuck, each time
 the newest first."""
 
+RELEASES_MAX = 20
+"""Limits the withdrawn releases that have a note; devices of others are counted together."""
+
 type NoteKind = Literal[
     "log_refused",
     "rebuilding",
@@ -41,6 +46,7 @@ type NoteKind = Literal[
     "paused",
     "waiting",
     "stuck",
+    "withdrawn",
     "webhook_disabled",
     "pending",
     "failing",
@@ -58,6 +64,9 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     rollout: str | None = None
     devices: int | None = None
     webhook: str | None = None
+    model: str | None = None
+    version: str | None = None
+    """The version of a release, and its model."""
 
 
 class _StuckRollout(NamedTuple):
@@ -106,11 +115,62 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
     found += [_wait(each) for each in waiting[:ROLLOUTS_MAX]]
     stuck = sorted(_stuck(call, now.control), key=lambda each: -each.rollout.position)
     found += [_stuck_in(*each) for each in stuck[:ROLLOUTS_MAX]]
+    _, counts = await fleet_versions.counts(now.reader, call.log_id)
+    found += _withdrawn(now.control, counts)
     found += map(_disabled_webhook, await stored.disabled(now.reader, call.project))
     pending = await device_current.count_pending(now.reader, call.log_id, devices_max=COUNTED_MAX)
     found += [_pending(pending)] if pending else []
     failing = await device_current.count_failing(now.reader, call.log_id, devices_max=COUNTED_MAX)
     return [*found, _failing(failing)] if failing else found
+
+
+def _withdrawn(control: Control, counts: Iterable[VersionCount]) -> list[Note]:
+    """Returns a note for each withdrawn release that devices run, the most devices first, and one
+    for the rest of them."""
+    running = [
+        (each.devices, key)
+        for each in counts
+        if (key := ReleaseKey(each.model or "", each.version or "")) in control.releases
+        and control.releases[key].is_withdrawn
+    ]
+    running.sort(key=lambda each: (-each[0], each[1]))
+    found = [_run_withdrawn(control, *each) for each in running[:RELEASES_MAX]]
+    rest = running[RELEASES_MAX:]
+    if rest:
+        devices = sum(each for each, _ in rest)
+        releases = "a further withdrawn release"
+        if len(rest) > 1:
+            releases = f"{len(rest)} further withdrawn releases"
+        says = f"{_all(devices, 'runs', 'run')} {releases}."
+        found.append(Note(kind="withdrawn", says=says, devices=devices))
+    return found
+
+
+def _run_withdrawn(control: Control, devices: int, key: ReleaseKey) -> Note:
+    release = control.releases[key]
+    recall = _recall_of(control, key)
+    if recall is None:
+        then = "Recall it to send them to a good version."
+    else:
+        then = f"A recall of it {'is paused' if recall.phase == 'paused' else 'is under way'}."
+    assert release.withdrawn_at_ms is not None, "a withdrawn release has a time"
+    return Note(
+        kind="withdrawn",
+        says=f"{_all(devices, 'runs', 'run')} {key.version} of {key.model}, which is withdrawn. "
+        + then,
+        since=time_text(release.withdrawn_at_ms),
+        position=release.withdrawn_position,
+        rollout=recall.id if recall else None,
+        devices=devices,
+        model=key.model,
+        version=key.version,
+    )
+
+
+def _recall_of(control: Control, key: ReleaseKey) -> RolloutState | None:
+    """Returns the newest recall of a release from all devices of its model."""
+    recalls = control.deciding.get((key.model, key.version), ())
+    return next((each for each in recalls if (each.cohort, each.tag) == (None, None)), None)
 
 
 def _paused(control: Control) -> Iterable[RolloutState]:
@@ -213,6 +273,9 @@ def _failing(devices: int) -> Note:
 
 
 def _many(devices: int, one: str, several: str) -> str:
-    if devices == 1:
-        return f"1 device {one}"
-    return f"{'At least ' if devices == COUNTED_MAX else ''}{devices} devices {several}"
+    """Returns the start of a sentence about devices that were counted up to `COUNTED_MAX`."""
+    return f"{'At least ' if devices == COUNTED_MAX else ''}{_all(devices, one, several)}"
+
+
+def _all(devices: int, one: str, several: str) -> str:
+    return f"1 device {one}" if devices == 1 else f"{devices} devices {several}"

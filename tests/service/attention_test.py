@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from firmtrail.http import attention
 from firmtrail.rules import phases
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import post, roll_out
@@ -218,3 +219,59 @@ async def test_a_rollouts_failures_are_grouped_by_their_reasons(fleet: Site) -> 
 
 async def test_the_failures_of_an_unknown_rollout_are_404(fleet: Site) -> None:
     assert (await fleet.get(f"{P}/rollouts/none/failures")).status == 404
+
+
+async def test_devices_that_run_a_withdrawn_release_have_a_note(fleet: Site) -> None:
+    await post(fleet, "releases/m/1.1.0/withdraw", {"reason": "it leaks"})
+    assert await notes(fleet) == []
+    await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "it burns"})
+    position = int((await fleet.get(f"{P}/attention")).headers["Firmtrail-Log-Size"]) - 1
+    [note] = await notes(fleet)
+    withdrawn_at = (await fleet.get(f"{P}/releases/m/1.0.0")).json["withdrawn_at"]
+    assert note == {
+        "kind": "withdrawn",
+        "says": "2 devices run 1.0.0 of m, which is withdrawn. Recall it to send them to a good "
+        "version.",
+        "since": withdrawn_at,
+        "position": position,
+        "rollout": None,
+        "devices": 2,
+        "webhook": None,
+        "model": "m",
+        "version": "1.0.0",
+    }
+    await fleet.report({"version": "1.2.0"})
+    assert (await notes(fleet))[0]["says"].startswith("1 device runs 1.0.0 of m, which")
+
+
+async def test_a_note_of_a_withdrawn_release_names_its_recall(fleet: Site) -> None:
+    wish = {"bad_version": "1.0.0", "model": "m", "to": "1.2.0", "reason": "it burns"}
+    part = (await post(fleet, "rollbacks", wish | {"cohort": "none"})).json["rollout"]
+    [note] = await notes(fleet)
+    assert note["rollout"] is None, "a recall from a cohort is not for all devices"
+    whole = (await post(fleet, "rollbacks", wish)).json["rollout"]
+    [note] = await notes(fleet)
+    assert (note["rollout"], note["says"]) == (
+        whole,
+        "2 devices run 1.0.0 of m, which is withdrawn. A recall of it is under way.",
+    )
+    await post(fleet, f"rollouts/{whole}/pause")
+    found = {each["kind"]: each for each in await notes(fleet)}
+    assert found["withdrawn"]["says"].endswith("A recall of it is paused.")
+    for each in (part, whole):
+        await post(fleet, f"rollouts/{each}/abort")
+    [note] = await notes(fleet)
+    assert note["rollout"] is None
+
+
+async def test_rarer_withdrawn_releases_have_one_note(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.report({"version": "1.1.0"})
+    for version in ("1.0.0", "1.1.0"):
+        await post(fleet, f"releases/m/{version}/withdraw", {"reason": "it burns"})
+    monkeypatch.setattr(attention, "RELEASES_MAX", 1)
+    [first, rest] = await notes(fleet)
+    assert (first["version"], first["devices"]) == ("1.0.0", 1)
+    assert (rest["version"], rest["devices"]) == (None, 1)
+    assert rest["says"] == "1 device runs a further withdrawn release."

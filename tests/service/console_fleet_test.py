@@ -11,6 +11,7 @@ from firmtrail.rebuilding import generations
 from firmtrail.rebuilding.builder import LEASE_MS
 from tests.databases import write
 from tests.people import begin_session, issue_token
+from tests.service.forms import CONSOLE, read_page
 from tests.service.site import P, Site
 from tests.service.steered import post
 
@@ -214,3 +215,16 @@ async def test_the_fleet_page_says_that_views_are_being_rebuilt(site: Site) -> N
     assert "Views are being rebuilt (device_history)" in html
     assert await page(site, f"{FLEET}?part=live") in html
     assert (await site.get(f"{FLEET}/search?q=d1")).status == 503
+
+
+async def test_the_fleet_page_says_that_devices_run_a_withdrawn_release(fleet: Site) -> None:
+    await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "it burns"})
+    link = f'<a href="{CONSOLE}/releases/m/1.0.0'
+    assert f'{link}/recall">Recall it…</a>' in await read_page(fleet, "", "operator")
+    seen = await read_page(fleet, "", "viewer")
+    assert "2 devices run 1.0.0 of m, which is withdrawn." in seen
+    assert f'{link}">Look at it</a>' in seen and "Recall it…" not in seen
+    wish = {"bad_version": "1.0.0", "model": "m", "to": "1.2.0", "reason": "it burns"}
+    recall = (await post(fleet, "rollbacks", wish)).json["rollout"]
+    shown = await read_page(fleet, "", "viewer")
+    assert f'<a href="{CONSOLE}/rollouts/{recall}">Look at the recall</a>' in shown
