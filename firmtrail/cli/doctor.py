@@ -14,7 +14,8 @@ from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.checks import Check, Verdict
 from firmtrail.cli.settings import archive_option, artifacts_option, read_database_option
 from firmtrail.database.database import Database, Unavailable
-from firmtrail.recording.commit import AHEAD_MS_MAX, until_text
+from firmtrail.eventstore.log import AHEAD_MS_MAX
+from firmtrail.recording.commit import until_text
 from firmtrail.schema import health, migrations
 from firmtrail.webhooks import stored
 

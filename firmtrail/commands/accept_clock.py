@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Database
 from firmtrail.eventstore import log
-from firmtrail.recording.commit import AHEAD_MS_MAX
 from firmtrail.rules.device import Refused
 
 
@@ -26,7 +25,7 @@ async def accept_clock(db: Database, log_id: int) -> AcceptedTime:
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
         head = log.head_of(rows)
-        if head.refused_until_ms(AHEAD_MS_MAX) is None:
+        if head.refused_until_ms() is None:
             raise Refused(
                 "clock_is_right",
                 "The log takes events: its last event is not too far ahead of the clock.",

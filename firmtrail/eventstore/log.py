@@ -18,6 +18,8 @@ from firmtrail.eventstore import merkle
 ENTRY_BYTES_MAX = 8 * 1024
 PAGE_ENTRIES = 1_000
 
+AHEAD_MS_MAX = 5 * 60 * 1000
+"""How far the last event's time may be ahead of the clock before appends are refused."""
 
 type EntryPage = list[tuple[int, int, str]]
 """(position, recorded_at_ms, entry text), in the order of their positions."""
@@ -47,11 +49,11 @@ class Head(NamedTuple):
     accepted_ms: int = 0
     """The log takes appends up to this `recorded_at_ms`, however far ahead of its clock that is."""
 
-    def refused_until_ms(self, ahead_ms_max: int) -> int | None:
+    def refused_until_ms(self) -> int | None:
         """Returns until when appends are refused because the last event is far ahead of the clock;
         None: they are not refused."""
-        latest = max(self.now_ms + ahead_ms_max, self.accepted_ms)
-        return self.recorded_at_ms - ahead_ms_max if self.recorded_at_ms > latest else None
+        latest = max(self.now_ms + AHEAD_MS_MAX, self.accepted_ms)
+        return self.recorded_at_ms - AHEAD_MS_MAX if self.recorded_at_ms > latest else None
 
 
 class NewEntry(msgspec.Struct, frozen=True, gc=False):

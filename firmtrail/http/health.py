@@ -7,7 +7,7 @@ finishes the requests that it has.
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 
 from firmtrail.database.database import Database, Unavailable
+from firmtrail.eventstore.log import AHEAD_MS_MAX
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.rebuilding.builder import Builder
-from firmtrail.recording.commit import AHEAD_MS_MAX
 from firmtrail.schema import health
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
@@ -42,13 +42,11 @@ class Readiness:
         *,
         folder: Path | None = None,
         publisher: Publisher | None = None,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._db = db
         self._builder = builder
         self._folder = folder
         self._publisher = publisher
-        self._clock = clock
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """Holds the tasks that must run as long as the server does."""
         self.is_draining = False
@@ -98,7 +96,7 @@ class Readiness:
             failed.append("read_only")
         if found.is_refused:
             failed.append("logs")
-        is_ahead = found.recorded_at_ms > self._clock() * 1000 + AHEAD_MS_MAX
+        is_ahead = found.recorded_at_ms > time.time() * 1000 + AHEAD_MS_MAX
         self.clock_until_ms = found.recorded_at_ms - AHEAD_MS_MAX if is_ahead else None
         if is_ahead:
             failed.append("clock")

@@ -23,7 +23,7 @@ from firmtrail.events.log import (
     ProjectMoveUndone,
 )
 from firmtrail.eventstore import chain, lineage, log, moving, short_streams
-from firmtrail.eventstore.log import Head
+from firmtrail.eventstore.log import AHEAD_MS_MAX, Head
 from firmtrail.moving import logs, rows
 from firmtrail.projections import fold
 from firmtrail.publishing import arrivals, checkpoint
@@ -32,7 +32,7 @@ from firmtrail.rebuilding import generations
 from firmtrail.rebuilding.builder import LEASE_MS
 from firmtrail.rebuilding.generations import Busy, Overtaken
 from firmtrail.rebuilding.rebuild import rebuild
-from firmtrail.recording.commit import AHEAD_MS_MAX, SYSTEM, begin, until_text
+from firmtrail.recording.commit import SYSTEM, begin, until_text
 from firmtrail.recording.recorder import start_log
 
 ARRIVED_EVENTS = 2

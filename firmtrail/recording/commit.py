@@ -33,9 +33,6 @@ from firmtrail.publishing.minimum_sizes import LogName, MinimumSizes
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 
-AHEAD_MS_MAX = 5 * 60 * 1000
-"""How far the last event's time may be ahead of the clock before appends are refused."""
-
 CALENDAR_END_MS = 253_402_300_799_999
 """The last moment of the year 9999."""
 
@@ -350,7 +347,7 @@ def locked(
     if head.closed:
         raise LogClosed(head.project)
     minimum_sizes.check(head)
-    if (until_ms := head.refused_until_ms(AHEAD_MS_MAX)) is not None:
+    if (until_ms := head.refused_until_ms()) is not None:
         raise ClockAhead(head.project, until_ms)
     return head, _generations(views)
 

@@ -5,9 +5,9 @@ import pytest
 from firmtrail.access import people, projects
 from firmtrail.database.database import Database
 from firmtrail.eventstore import moving
+from firmtrail.eventstore.log import AHEAD_MS_MAX
 from firmtrail.moving import arrival
 from firmtrail.moving.arrival import ClocksDiffer, ErasedThere
-from firmtrail.recording.commit import AHEAD_MS_MAX
 from tests.contract.moving import Move
 from tests.databases import read
 

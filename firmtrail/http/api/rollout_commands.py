@@ -39,7 +39,7 @@ class Advance(Because, frozen=True, kw_only=True):
     percent: Percent | None = None
 
     def __post_init__(self) -> None:
-        raise_if_broken(too_long("reason", self.reason), too_fine("percent", self.percent))
+        raise_if_broken(too_long("reason", self.reason), too_fine(self.percent))
 
 
 class PlanChange(Because, frozen=True, kw_only=True):

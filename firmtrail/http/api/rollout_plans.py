@@ -36,7 +36,7 @@ class WantedPhase(StrictBody, frozen=True, kw_only=True):
     when: When | None = None
 
     def __post_init__(self) -> None:
-        raise_if_broken(too_fine("percent", self.percent))
+        raise_if_broken(too_fine(self.percent))
 
 
 class WantedPlan(StrictBody, frozen=True, kw_only=True):
@@ -110,10 +110,10 @@ def _not_growing(phases: Sequence[WantedPhase]) -> BrokenRule | None:
     return None
 
 
-def too_fine(name: str, percent: float | UnsetType | None) -> BrokenRule | None:
+def too_fine(percent: float | UnsetType | None) -> BrokenRule | None:
     """Returns the fault of a percentage with more than two decimals."""
     if isinstance(percent, int | float) and percent != round(percent, 2):
-        return name, "has more than two decimals"
+        return "percent", "has more than two decimals"
     return None
 
 

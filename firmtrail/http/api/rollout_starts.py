@@ -99,7 +99,7 @@ class WantedRollout(StrictBody, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         raise_if_broken(
             both(self.cohort, self.tag),
-            too_fine("percent", self.percent),
+            too_fine(self.percent),
             _two_percents(self.plan, self.percent),
             outside_calendar("start_at", self.start_at),
         )
@@ -122,7 +122,7 @@ class WantedRollback(StrictBody, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         raise_if_broken(
             both(self.cohort, self.tag),
-            too_fine("percent", self.percent),
+            too_fine(self.percent),
             too_long("reason", self.reason),
             None if self.reason or self.dry_run else ("reason", "is missing"),
         )

@@ -53,9 +53,9 @@ READ: RouteAccess = MemberAccess(Permission.READ)
 OPERATE: RouteAccess = MemberAccess(Permission.OPERATE)
 
 
-def data(content: Any, status: int = 200) -> web.Response:
+def data(content: Any) -> web.Response:
     """Returns an answer to a tool."""
-    return respond.json(status, Data(content), respond.NO_STORE)
+    return respond.json(200, Data(content), respond.NO_STORE)
 
 
 def bad_request(message: str) -> web.Response:
