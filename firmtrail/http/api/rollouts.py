@@ -1,6 +1,5 @@
-"""Serves rollouts and rollbacks: the list, a single one, and the states of its devices."""
+"""Serves rollouts and rollbacks: the list, and a single one with its plan and progress."""
 
-from functools import partial
 from typing import Literal
 
 import msgspec
@@ -11,7 +10,7 @@ from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import short_streams
-from firmtrail.http import lists, respond, rollout_states
+from firmtrail.http import lists, respond
 from firmtrail.http.api.rollout_plans import (
     PauseIf,
     ShownPhase,
@@ -28,21 +27,17 @@ from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.query_times import parameter_ms
-from firmtrail.http.rollout_states import RolloutDeviceState
 from firmtrail.http.rollout_tries import plan_time
 from firmtrail.http.rollouts import rollout_of
 from firmtrail.http.scalars import Time
 from firmtrail.projections import (
     device_offers,
     rollout_devices,
-    rollout_failures,
     rollouts,
 )
-from firmtrail.projections.rollout_failures import FailureKind
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.rules import phases, rollout
 from firmtrail.rules.control import Control
-from firmtrail.rules.progress import ProgressReason, ProgressState
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import PlanTime
 from firmtrail.rules.waits import waits
@@ -131,43 +126,6 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a rollback: how many of the devices that were looked at go to which version, the most
     frequent first. Devices that are pinned to another version, or have none to go back to, are not
     among them."""
-
-
-class RolloutDevicesQuery(ListQuery, frozen=True, kw_only=True):
-    """Filters the devices."""
-
-    state: ProgressState | None = None
-
-
-class RolloutDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """Describes a device that a rollout covers, and its state in the rollout."""
-
-    device: str
-    state: ProgressState
-    version: str | None
-    since: TimeText | None
-    last_seen_at: TimeText | None
-    reason: ProgressReason
-
-
-class FailureReason(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts the devices that failed for one reason; `example` is the one that failed last."""
-
-    kind: FailureKind
-    reason: str | None
-    devices: int
-    share: float
-    example: str
-
-
-class Failures(msgspec.Struct, frozen=True, kw_only=True):
-    """Groups the newest failures of a rollout by their reasons, the most frequent first."""
-
-    items: list[FailureReason]
-    devices: int
-    """The number of failures that were grouped."""
-    is_partial: bool
-    """Whether the rollout may have older failures than those that were grouped."""
 
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -324,78 +282,7 @@ def _approvals(found: rollout.RolloutState) -> Approvals | None:
     return Approvals(needed=found.approvals, by=by, started_by=found.started_by)
 
 
-async def get_failures(call: AnyCall) -> web.Response:
-    """Return why devices failed in a rollout, by the reasons that they gave.
-
-    At most the newest 2 000 failures are grouped.
-    """
-    async with consistent_read(call) as now:
-        found = await failures_of(call, now, rollout_of(call, now.control))
-    return respond.resource(call, found, now.size)
-
-
-async def failures_of(call: AnyCall, now: ConsistentRead, found: rollout.RolloutState) -> Failures:
-    """Returns the newest failures of a rollout, by their reasons."""
-    failed, is_partial = await rollout_failures.newest(now.reader, call.log_id, found)
-    items = [
-        FailureReason(
-            kind=each.kind,
-            reason=each.reason,
-            devices=each.devices,
-            share=round(each.devices / len(failed), 6),
-            example=each.example,
-        )
-        for each in rollout_failures.grouped(failed)
-    ]
-    return Failures(items=items, devices=len(failed), is_partial=is_partial)
-
-
-async def get_rollout_devices(call: Call[RolloutDevicesQuery, None]) -> web.StreamResponse:
-    """List the devices that a rollout covers, each in exactly one state."""
-
-    def fetching(now: ConsistentRead) -> lists.FetchPage:
-        return partial(_page, call, now)
-
-    def counting(now: ConsistentRead) -> lists.CountItems:
-        found = rollout_of(call, now.control)
-        return partial(rollout_devices.matching, now.reader, call.log_id, found)
-
-    whole = counting if call.query.state is None else None
-    return await lists.answer_consistently(call, RolloutDevice, fetching, whole)
-
-
-async def _page(
-    call: Call[RolloutDevicesQuery, None], now: ConsistentRead, place: SortKey | None, limit: int
-) -> ListPage:
-    found, after = rollout_of(call, now.control), lists.text_before(place)
-    page = await rollout_states.page(
-        call, now, found, wanted=call.query.state, after=after, limit=limit
-    )
-    items = [_shown_device(each) for each in page.devices]
-    return ListPage(items, None if page.last is None else (page.last,), now.size)
-
-
-def _shown_device(found: RolloutDeviceState) -> RolloutDevice:
-    return RolloutDevice(
-        device=found.state.device,
-        state=found.progress.state,
-        version=found.state.version,
-        since=time_or_none(found.state.since_ms),
-        last_seen_at=time_or_none(found.last_seen_at_ms),
-        reason=found.progress.reason,
-    )
-
-
 ROUTES = (
     listing(f"{P}/rollouts", get_rollouts, READ, Rollout, is_view=True),
     resource(ROLLOUT, get_rollout, READ, Rollout, query=RolloutQuery, is_view=True),
-    resource(f"{ROLLOUT}/failures", get_failures, READ, Failures, is_view=True),
-    listing(
-        f"{ROLLOUT}/devices",
-        get_rollout_devices,
-        READ,
-        RolloutDevice,
-        query=RolloutDevicesQuery,
-        is_view=True,
-    ),
 )
