@@ -91,9 +91,9 @@ class Clients:
     def url(self, request: web.BaseRequest) -> str:
         """Returns the absolute URL under which the client reaches this service, without a final
         slash; its host is the one that the client named."""
-        host = self.host(request)
-        host = host if _HOST.fullmatch(host) else "localhost"
-        return f"{self.scheme(request)}://{host}{self.prefix(request)}"
+        if not self._proxies(request):
+            return f"{request.scheme}://{_named(request.host)}"
+        return f"{self.scheme(request)}://{_named(self.host(request))}{self.prefix(request)}"
 
     @staticmethod
     def _reported_scheme(request: web.BaseRequest, hops: int) -> str:
@@ -173,6 +173,11 @@ def peer_of(peer: str) -> str:
 def address_of(request: web.Request) -> str:
     """Returns the address of a routed request's client."""
     return request.app[CLIENTS].address(request)
+
+
+def _named(host: str) -> str:
+    """Returns the host for a link, if it can be one."""
+    return host if _HOST.fullmatch(host) else "localhost"
 
 
 def _reported(request: web.BaseRequest, header: str, parameter: str, hops: int) -> str:

@@ -43,21 +43,23 @@ def is_sticky(of: Offer) -> bool:
 def open_offer(offers: Offers) -> Offer | None:
     """Returns the offer that the device may be at work on, if there is one; `offers` are of its
     model. A newer offer replaces one that the device does not install."""
+    if sticky := [each for each in offers if is_sticky(each)]:
+        return offer.latest(sticky)
     newest = offer.latest(offers)
-    sticky = offer.latest(each for each in offers if is_sticky(each))
-    return sticky or (None if newest is None or newest.is_over else newest)
+    return None if newest is None or newest.is_over else newest
 
 
 def shown(case: Situation, decision: Decision) -> ShownOffer | None:
     """Returns the action that the device is shown; None if there is none, or if the decision leads
     to an offer that is not made yet."""
-    at_work = open_offer(case.offers)
+    offers = case.offers
+    at_work = open_offer(offers)
     if at_work is not None:
         is_wanted = at_work.key == _wanted(case, decision)
         return ShownOffer(at_work, not (is_sticky(at_work) or is_wanted))
     if decision.version is None:
         return None
-    made = offer.made(case.offers, decision.source, decision.version)
+    made = offer.made(offers, decision.source, decision.version)
     return None if made is None or made.is_over else ShownOffer(made, is_cancelling=False)
 
 

@@ -19,6 +19,7 @@ version is wanted later, it is offered again.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -40,6 +41,8 @@ from firmtrail.rules.history import Ordered
 type OfferOutcome = Literal["installed", "failed"]
 type Offers = Sequence["Offer"]
 """The offers of one device."""
+
+_POSITION = attrgetter("position")
 
 EARLIER_ORDINALS_MAX = 16
 """How many numbers an offer keeps from when it was made before."""
@@ -139,7 +142,7 @@ def attempts(offers: Offers, version: str) -> int:
 
 
 def latest(offers: Iterable[Offer]) -> Offer | None:
-    return max(offers, key=lambda offer: offer.position, default=None)
+    return max(offers, key=_POSITION, default=None)
 
 
 def made(offers: Offers, source: str, version: str) -> Offer | None:

@@ -73,9 +73,8 @@ def _known_by_links(
 
 def _clock(seconds: int) -> str:
     """Returns an interval as HH:MM:SS; clients refuse any other length."""
-    minutes, seconds = divmod(min(max(seconds, 1), SLEEP_S_MAX), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{seconds:02}"
+    shown = min(max(seconds, 1), SLEEP_S_MAX)
+    return f"{shown // 3600:02}:{shown // 60 % 60:02}:{shown % 60:02}"
 
 
 async def _links(call: AnyCall, now: Current) -> dict[str, Link]:
@@ -110,7 +109,8 @@ def wants_attributes(now: Current) -> bool:
 
 def _installed(now: Current) -> Offer | None:
     offers = now.decided.case.offers
-    return latest(each for each in offers if each.outcome == "installed" and each.is_over)
+    done = [each for each in offers if each.outcome == "installed" and each.is_over]
+    return latest(done) if done else None
 
 
 async def get_deployment(call: Call[ActionQuery, None]) -> web.Response:
