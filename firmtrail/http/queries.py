@@ -1,10 +1,9 @@
 """Shares the queries that many requests make at the same time."""
 
-from typing import Any
-
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database
 from firmtrail.projections import check_in, device_current, device_history
+from firmtrail.projections.history_pages import Histories
 
 type DeviceKey = tuple[int, str]
 """A log's id and a device's name."""
@@ -16,7 +15,7 @@ class Queries:
     def __init__(self, db: Database) -> None:
         self.devices = Coalescer(db, device_current.load_live)
         """Reads a device's row of the view."""
-        self.histories: Coalescer[Any] = Coalescer(db, device_history.pages)
+        self.histories = Histories(db)
         self.check_ins: Coalescer[DeviceKey] = Coalescer(db, check_in.load)
         """Reads what a check-in needs to know of a device."""
         self.polling: Coalescer[DeviceKey] = Coalescer(db, check_in.load_polling)

@@ -6,12 +6,10 @@ adds its row and rewrites none.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from firmtrail.database.database import Given, Row, Statement, Value
 from firmtrail.events.fleet import ReportEvent
-from firmtrail.projections import history_lines, view
-from firmtrail.projections.history_lines import END
+from firmtrail.projections import view
 from firmtrail.projections.view import Table, columns_of, generation_of, listed
 from firmtrail.rules.device import FAILING, MOVING, DeviceState, Placed
 from firmtrail.rules.offer import Follows
@@ -115,133 +113,9 @@ WHERE ran.log_id = bad.log_id
 GROUP BY bad.n, bad.log_id, bad.device, bad.stop, ran.version
 ORDER BY bad.n, max(ran.place) DESC, max(ran.position) DESC"""
 
-_REQUESTED = f"""\
-WITH reached AS MATERIALIZED (
-    SELECT
-        given.n, given.log_id, given.device, given.stop, given.at_ms, given.moves,
-        log_heads.size,
-        {generation_of(NAME, "given.log_id")} AS generation,
-        CASE WHEN given.at_ms IS NOT NULL THEN coalesce((
-            SELECT max(report.place)
-            FROM device_history AS report
-            WHERE report.log_id = given.log_id
-                AND report.generation = {generation_of(NAME, "given.log_id")}
-                AND report.device = given.device
-                AND report.moves = 1
-                AND report.position < given.stop
-                AND report.time_ms <= given.at_ms), -1) END AS last_place
-    FROM given
-    JOIN log_heads ON log_heads.log_id = given.log_id),
-asked AS MATERIALIZED (
-    SELECT
-        reached.*,
-        CASE WHEN at_ms IS NOT NULL THEN coalesce((
-            SELECT max(report.position)
-            FROM device_history AS report
-            WHERE report.log_id = reached.log_id
-                AND report.generation = reached.generation
-                AND report.device = reached.device
-                AND report.place = reached.last_place
-                AND report.moves = 1
-                AND report.position < reached.stop
-                AND report.time_ms <= reached.at_ms), -1) END AS last_position
-    FROM reached),
-"""
-"""Selects the requested devices, each with the last report that counts: with `at_ms`, the last
-installed/running one whose time is not after it."""
-
-_REACHED = """\
-    report.log_id = asked.log_id
-        AND report.generation = asked.generation
-        AND report.device = asked.device
-        AND report.moves >= asked.moves
-        AND report.position < asked.stop
-        AND (asked.at_ms IS NULL
-            OR report.place < asked.last_place
-            OR (report.place = asked.last_place AND report.position <= asked.last_position))"""
-"""Is true of the reports that count for each request."""
-
-_PAGE = (
-    _REQUESTED
-    + f"""\
-reports AS (
-    SELECT
-        asked.n, asked.size, asked.log_id, report.moves, report.place, report.position,
-        report.version, report.status, report.time_ms, report.recorded_at_ms,
-        report.occurred_at_ms, report.clock, report.late, report.pinned, report.sent,
-        report.detailed, report.ordered, report.order_position,
-        lag(report.version) OVER (
-            PARTITION BY asked.n, report.moves ORDER BY report.place, report.position
-        ) AS previous_version
-    FROM asked
-    LEFT JOIN device_history AS report ON {_REACHED})
-SELECT
-    reports.n, {view.selected(history_lines.COLUMNS, "reports")},
-    CASE WHEN reports.detailed = 1 THEN coalesce(
-        (
-            SELECT texts.text
-            FROM texts
-            WHERE texts.log_id = reports.log_id AND texts.position = reports.position),
-        (
-            SELECT texts.text
-            FROM continued
-            CROSS JOIN texts
-            WHERE continued.log_id = reports.log_id
-                AND continued.start <= reports.position
-                AND continued.start + continued.size > reports.position
-                AND texts.log_id = continued.old_log_id
-                AND texts.position = reports.position - continued.start),
-        'erased') END
-FROM reports
-WHERE reports.moves IS NULL
-    OR reports.moves = 0
-    OR reports.previous_version IS NULL
-    OR reports.previous_version <> reports.version
-    OR reports.order_position IS NOT NULL
-ORDER BY reports.n, reports.place, reports.position"""
-)
-"""Selects the whole history of each request, with neighbours of one version merged. It keeps the
-reports that follow an offer, which `history_lines.page_of` merges. It has one window function, and
-Python does the rest: a second and a third window, for a page's end and for the version before the
-last, took three times as long, and histories are short."""
-
-_LAST = (
-    _REQUESTED
-    + f"""\
-ranked AS (
-    SELECT
-        asked.n, report.status, report.clock,
-        row_number() OVER (
-            PARTITION BY asked.n ORDER BY report.place DESC, report.position DESC
-        ) AS rank
-    FROM asked
-    CROSS JOIN device_history AS report
-    WHERE {_REACHED})
-SELECT ranked.n, ranked.status, ranked.clock
-FROM ranked
-WHERE ranked.rank = 1"""
-)
-
-_REQUEST_COLUMNS = """\
-n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint"""
-
-
 type Runs = dict[tuple[str, str], list[PastRun]]
 """The versions that each (device, bad version) ran before the bad one, that of the latest run
 first."""
-
-
-class HistoryRequest(NamedTuple):
-    """Requests the history of one device."""
-
-    log_id: int
-    device: str
-    stop: int = END
-    """Only reports at positions before it."""
-    at_ms: int | None = None
-    """Only up to the last installed/running report whose time is not after it."""
-    moves: int = 1
-    """1: installed/running reports; 0: all."""
 
 
 type FoldedReport = tuple[DeviceState, ReportEvent, Placed, int, Follows | None]
@@ -304,17 +178,3 @@ def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
     for n, version, has_failed in rows:
         found[wanted[n]].append(PastRun(version, bool(has_failed)))
     return found
-
-
-def pages(requests: Sequence[HistoryRequest]) -> Statement:
-    """Reads the history of each request; `history_lines.page_of` decodes the rows of one `n`."""
-    return Statement(_PAGE, (), _given(requests))
-
-
-def last_reports(requests: Sequence[HistoryRequest]) -> Statement:
-    """Reads (n, status, clock) of each device's last report, in the device's order."""
-    return Statement(_LAST, (), _given(requests))
-
-
-def _given(requests: Sequence[HistoryRequest]) -> Given:
-    return Given(_REQUEST_COLUMNS, [(n, *one) for n, one in enumerate(requests)])

@@ -6,17 +6,16 @@ Each function answers for the log as it was at a size. That never changes again,
 no common snapshot.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from firmtrail.database.database import Given, Reader, Row, Statement, Value
-from firmtrail.projections import device_history, device_pages, history_lines
+from firmtrail.database.database import Given, Reader, Statement, Value
+from firmtrail.projections import device_pages, history_pages
 from firmtrail.projections.device_attributes import ATTRIBUTES, registered
 from firmtrail.projections.device_current import Filter
-from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections.history_pages import HistoryRequest
 from firmtrail.projections.view import generation_of, selected
 from firmtrail.rules.device import FAILING, DeviceState
 
@@ -92,13 +91,13 @@ async def states(db: Reader, past: Past, devices: Sequence[str]) -> dict[str, De
     known = {state.device: state for state in map(registered, rows)}
     names = list(known)
     requests = [HistoryRequest(past.log_id, name, past.stop, past.at_ms) for name in names]
-    runs = _by_device(names, await db.read(device_history.pages(requests)))
+    latest = await history_pages.pages(db, requests)
     moves = 0 if past.at_ms is None else 1
     lasts = await db.read(
-        device_history.last_reports([one._replace(moves=moves) for one in requests])
+        history_pages.last_reports([one._replace(moves=moves) for one in requests])
     )
-    for name, lines in runs.items():
-        for entry in history_lines.page_of(lines).entries:
+    for name, shown in zip(names, latest, strict=True):
+        for entry in shown.entries:
             version, since_ms, previous = entry.version, entry.time_ms, entry.previous_version
             known[name] = replace(
                 known[name], version=version, since_ms=since_ms, previous_version=previous
@@ -106,13 +105,6 @@ async def states(db: Reader, past: Past, devices: Sequence[str]) -> dict[str, De
     for n, status, clock in lasts:
         known[names[n]] = replace(known[names[n]], status=status, clock=clock)
     return known
-
-
-def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]]:
-    lines: defaultdict[str, list[Row]] = defaultdict(list)
-    for n, *row in rows:
-        lines[names[n]].append(row)
-    return lines
 
 
 async def page(db: Reader, past: Past, which: Filter, *, after: str, limit: int) -> PastPage:

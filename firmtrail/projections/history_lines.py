@@ -1,10 +1,11 @@
-"""Makes the lines of a device's history from the rows that `device_history.pages` reads.
+"""Makes the lines of a device's history from the rows that `history_pages.look` reads.
 
 Whether a report shows, and which kind of change it is, depends on the reports around it. It is
 computed here, on reading, so a late report rewrites no row.
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -17,21 +18,23 @@ from firmtrail.rules.history import ChangeKind, Intent, change_of
 END = (1 << 63) - 1
 """Higher than every place and position."""
 
-type ReportPlace = tuple[int, int]
-"""(place, position): the place of a report in its device's order."""
-
 COLUMNS = (
-    *("size", "moves", "place", "position", "version", "status", "time_ms", "recorded_at_ms"),
-    *("occurred_at_ms", "clock", "late", "pinned", "ordered", "sent", "previous_version"),
-    "order_position",
+    *("moves", "place", "position", "version", "status", "time_ms", "recorded_at_ms"),
+    *("occurred_at_ms", "clock", "late", "pinned", "sent"),
 )
-"""The columns of a row, after which comes the report's detail."""
-_MOVES, _PLACE, _POSITION, _VERSION, _LATE = map(
-    COLUMNS.index, ("moves", "place", "position", "version", "late")
+"""The columns of a report in a row of `history_pages.look`. Before them come the log's size and the
+place where the look ended; after them the offer that the report follows, and its detail."""
+_MOVES, _PLACE, _POSITION, _VERSION = (
+    2 + COLUMNS.index(name) for name in ("moves", "place", "position", "version")
 )
-_ORDERED, _PREVIOUS, _ORDER_POSITION = map(
-    COLUMNS.index, ("ordered", "previous_version", "order_position")
-)
+_in_order = itemgetter(_PLACE, _POSITION)
+
+_CUT_RUNS = 2
+"""How many of a look's earliest runs are incomplete: it is not known what ran before the first, and
+so not with which kind of change the second began."""
+
+type ShownReport = tuple[Row, str | None, str | None]
+"""A report that shows, and the two versions that ran before it."""
 
 
 class HistoryEntry(Struct, frozen=True, gc=False):
@@ -58,54 +61,44 @@ class HistoryPage(NamedTuple):
 
     size: int
     entries: list[HistoryEntry]
+    is_whole: bool
+    """Whether the reports that were looked at reach back to the device's first."""
 
 
-def page_of(
-    rows: Sequence[Row], before: ReportPlace = (END, END), entries_max: int = 1
-) -> HistoryPage:
-    """Returns the newest entries before a place, from a device's rows of `device_history.pages`. A
-    device that reported nothing has one row, without a report."""
-    size, rows = rows[0][0], _lines(rows)
-    stop = len(rows)
-    while stop and (rows[stop - 1][_PLACE], rows[stop - 1][_POSITION]) >= before:
-        stop -= 1
-    start = max(0, stop - entries_max)
-    before_start = next((row for row in reversed(rows[:start]) if row[_MOVES]), None)
-    before_previous = before_start[_PREVIOUS] if before_start else None
-    entries = []
-    for row in rows[start:stop]:
-        entries.append(_entry(row, before_previous))
-        if row[_MOVES]:
-            before_previous = row[_PREVIOUS]
-    return HistoryPage(size, entries[::-1])
+def page_of(rows: list[Row], lines_max: int) -> HistoryPage:
+    """Returns the newest entries that are complete, from a device's rows of `history_pages.look`.
+    A device that reported nothing has one row, without a report."""
+    size, end_place = rows[0][:2]
+    is_whole = end_place is None
+    if rows[0][_PLACE] is None:
+        return HistoryPage(size, [], is_whole)
+    lines = _lines(sorted(rows, key=_in_order), 0 if is_whole else _CUT_RUNS)
+    return HistoryPage(size, [_entry(*line) for line in lines[: -lines_max - 1 : -1]], is_whole)
 
 
-def _lines(rows: Sequence[Row]) -> Sequence[Row]:
-    """Returns the rows that show, each with the offer that it follows.
-
-    Only the first report after an offer, in the device's order, follows it. The row of a later
-    report names the offer too, if that report was recorded before the first one.
-    """
-    if rows[0][_MOVES] is None:
-        return ()
-    lines: list[Row] = []
-    followed: set[int] = set()
+def _lines(rows: Sequence[Row], cut_runs: int) -> list[ShownReport]:
+    """Returns the lines of these reports, which are given in order, without the first runs."""
+    lines: list[ShownReport] = []
+    previous = before_previous = None
+    runs = cut = 0
     for row in rows:
-        order_position = row[_ORDER_POSITION]
-        is_repeated = order_position in followed
-        if order_position is not None:
-            followed.add(order_position)
-        if not row[_MOVES] or row[_PREVIOUS] != row[_VERSION]:
-            lines.append((*row[:_ORDERED], None, *row[_ORDERED + 1 :]) if is_repeated else row)
-    return lines
+        if not row[_MOVES]:
+            lines.append((row, None, None))
+        elif row[_VERSION] != previous:
+            lines.append((row, previous, before_previous))
+            before_previous, previous = previous, row[_VERSION]
+            runs += 1
+            if runs <= cut_runs:
+                cut = len(lines)
+    return lines[cut:]
 
 
-def _entry(row: Row, before_previous: str | None) -> HistoryEntry:
-    place, position, version, status, *times, clock = row[_PLACE:_LATE]
-    late, pinned, ordered, sent, previous, _, detail = row[_LATE:]
+def _entry(row: Row, previous: str | None, before_previous: str | None) -> HistoryEntry:
+    _, _, moves, place, position, version, status, *times, clock, late, pinned, sent = row[:-2]
+    ordered, detail = row[-2:]
     time_ms, recorded_at_ms, occurred_at_ms = times
     change = None
-    if row[_MOVES]:
+    if moves:
         change = change_of(version, previous, before_previous, Intent(pinned, ordered))
     return HistoryEntry(
         place,
@@ -118,7 +111,7 @@ def _entry(row: Row, before_previous: str | None) -> HistoryEntry:
         clock,
         bool(late),
         sent,
-        previous if row[_MOVES] else None,
+        previous,
         change,
         detail,
     )

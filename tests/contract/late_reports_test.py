@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from firmtrail.database.database import Database
 from firmtrail.events.fleet import DeviceSecretIssued, ReleaseAdded
 from firmtrail.eventstore import log
-from firmtrail.projections import device_current, device_history, history_lines
-from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections import device_current, history_pages
 from firmtrail.projections.history_lines import HistoryEntry
+from firmtrail.projections.history_pages import EVERY_LINE, HistoryRequest
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import DeviceState, Refused
 from firmtrail.rules.report import ReportCommand
@@ -51,8 +51,9 @@ async def state_of(db: Database, log_id: int, name: str) -> DeviceState:
 
 
 async def entries_of(db: Database, log_id: int, name: str, moves: int) -> list[HistoryEntry]:
-    rows = await db.read(device_history.pages([HistoryRequest(log_id, name, moves=moves)]))
-    return history_lines.page_of([row[1:] for row in rows], entries_max=len(rows)).entries
+    asked = HistoryRequest(log_id, name, moves=moves, lines_max=EVERY_LINE)
+    [page] = await history_pages.pages(db, [asked])
+    return page.entries
 
 
 def lasting(entry: HistoryEntry) -> HistoryEntry:

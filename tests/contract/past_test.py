@@ -5,20 +5,19 @@ from itertools import product
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from firmtrail.database.database import Database, Row
+from firmtrail.database.database import Database
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.eventstore import log
 from firmtrail.projections import (
-    device_history,
     device_pages,
     fleet_past,
     fleet_versions,
-    history_lines,
+    history_pages,
 )
 from firmtrail.projections.device_current import Filter
-from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.history_lines import HistoryEntry
+from firmtrail.projections.history_pages import EVERY_LINE, HistoryRequest
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import DeviceState
 from tests import model
@@ -49,10 +48,8 @@ async def lived(db: Database, recorder: Recorder, life: list[Step]) -> tuple[int
 
 async def histories(db: Database, requests: list[HistoryRequest]) -> list[list[Line]]:
     """Returns the lines of each request, the oldest first."""
-    rows: list[list[Row]] = [[] for _ in requests]
-    for n, *row in await db.read(device_history.pages(requests)):
-        rows[n].append(row)
-    pages = [history_lines.page_of(each, entries_max=len(each)) for each in rows]
+    whole = [each._replace(lines_max=EVERY_LINE) for each in requests]
+    pages = await history_pages.pages(db, whole)
     return [[line_of(entry) for entry in page.entries[::-1]] for page in pages]
 
 

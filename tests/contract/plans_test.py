@@ -24,12 +24,13 @@ from firmtrail.projections import (
     fleet_versions,
     fold,
     history_lines,
+    history_pages,
     releases,
     rollout_failures,
     rollouts,
 )
-from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.fleet_past import Past
+from firmtrail.projections.history_pages import HistoryRequest
 from firmtrail.rebuilding import generations
 from firmtrail.rebuilding.rebuild import rebuild
 from firmtrail.recording.recorder import Recorder
@@ -250,12 +251,12 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
         len(FEW),
     ),
     "a history": (
-        lambda db, log_id: db.read(device_history.pages([HistoryRequest(log_id, DEVICE)])),
+        lambda db, log_id: history_pages.pages(db, [HistoryRequest(log_id, DEVICE, lines_max=51)]),
         1,
     ),
     "last reports": (
         lambda db, log_id: db.read(
-            device_history.last_reports(
+            history_pages.last_reports(
                 [HistoryRequest(log_id, name, 40_000, moves=0) for name in FEW]
             )
         ),

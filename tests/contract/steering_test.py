@@ -20,9 +20,8 @@ from firmtrail.events.steering import (
 from firmtrail.eventstore import log
 from firmtrail.projections import (
     controls,
-    device_history,
     device_offers,
-    history_lines,
+    history_pages,
 )
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
@@ -143,9 +142,9 @@ async def test_a_rolled_back_device_goes_to_its_previous_version_and_its_history
     assert (answer.action, answer.version, answer.rollout) == ("rollback", "1.1.0", rollback)
     await receipts(recorder, fleet, report("1.1.0", seq=3))
     assert (await check_in(recorder, fleet)).version is None
-    asked = device_history.HistoryRequest(fleet, "d1")
-    rows = [row[1:] for row in await db.read(device_history.pages([asked]))]
-    changes = [entry.change for entry in history_lines.page_of(rows, entries_max=9).entries]
+    asked = history_pages.HistoryRequest(fleet, "d1", lines_max=9)
+    [page] = await history_pages.pages(db, [asked])
+    changes = [entry.change for entry in page.entries]
     assert changes == ["rollback", "upgrade", "upgrade", "first"]
     withdrawn = [each for each in await recorded(db, fleet) if isinstance(each, ReleaseWithdrawn)]
     assert len(withdrawn) == 1

@@ -15,10 +15,10 @@ from firmtrail.console.rows import PROJECT, PageQuery, page
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import case_of, consistent_read, device_saying_and_control
 from firmtrail.http.errors import NotFound
-from firmtrail.projections import device_asks, fleet_past, history_lines
-from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections import device_asks, fleet_past
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.history_lines import END, HistoryEntry
+from firmtrail.projections.history_pages import HistoryRequest
 from firmtrail.rules import ask, release, target
 from firmtrail.rules.device import FAILING, DeviceState
 from firmtrail.rules.offer import Offer
@@ -94,10 +94,8 @@ async def get_device(call: Call[PageQuery, None]) -> web.Response:
     """Show a device: the versions that it ran, and the rules that decide for it."""
     known = await (_now(call) if call.query.as_of is None else _then(call))
     name, stop = known.state.device, known.moment.stop
-    rows = await call.services.queries.histories.get(
-        HistoryRequest(call.log_id, name, END if stop is None else stop)
-    )
-    entries = history_lines.page_of(rows, entries_max=ENTRIES_MAX).entries
+    wanted = HistoryRequest(call.log_id, name, END if stop is None else stop, lines_max=ENTRIES_MAX)
+    entries = (await call.services.queries.histories.page(wanted)).entries
     async with consistent_read(call) as now:
         releases = release.known(now.control.releases, stop)
         where = await places.places(call, now)

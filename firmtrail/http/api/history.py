@@ -18,10 +18,10 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.logs import log_and_position, older_logs
 from firmtrail.http.scalars import AsOf, Time
-from firmtrail.projections import fleet_past, history_lines
-from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections import fleet_past
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.history_lines import END, HistoryEntry
+from firmtrail.projections.history_pages import HistoryRequest
 from firmtrail.rules.device import ClockFault
 from firmtrail.rules.history import ChangeKind
 
@@ -62,9 +62,10 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         nonlocal asked  # later pages and a total are read at the same size as the first
-        before = (END, END) if place is None else (int(place[0]), int(place[1]))
-        rows = await call.services.queries.histories.get(asked)
-        page = history_lines.page_of(rows, before, limit + 1)
+        wanted = asked._replace(lines_max=limit + 1)
+        if place is not None:
+            wanted = wanted._replace(at_ms=None, place=int(place[0]), position=int(place[1]))
+        page = await call.services.queries.histories.page(wanted)
         asked = asked._replace(stop=min(stop, page.size))
         if not page.entries:  # a device that reported exists
             await _check_existed(call, name, min(stop, page.size))

@@ -22,9 +22,9 @@ from firmtrail.http.api.rows import POST, TEXT, command, read
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import PUBLIC
 from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests
-from firmtrail.projections import device_current, history_lines
-from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections import device_current
 from firmtrail.projections.history_lines import HistoryEntry
+from firmtrail.projections.history_pages import EVERY_LINE, HistoryRequest
 from firmtrail.rules import version
 from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
@@ -157,8 +157,8 @@ async def _history(call: AnyCall, log_id: int, name: str) -> list[HistoryEntry] 
     )
     if found is None:
         return None
-    rows = await call.services.queries.histories.get(HistoryRequest(log_id, name))
-    return history_lines.page_of(rows, entries_max=len(rows)).entries[::-1]
+    asked = HistoryRequest(log_id, name, lines_max=EVERY_LINE)
+    return (await call.services.queries.histories.page(asked)).entries[::-1]
 
 
 async def populate_database(call: AnyCall) -> web.Response:

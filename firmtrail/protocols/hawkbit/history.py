@@ -7,9 +7,8 @@ from typing import Literal
 
 from firmtrail.http.actions import NamedAction
 from firmtrail.http.call import AnyCall
-from firmtrail.projections import history_lines
-from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.history_lines import END, HistoryEntry
+from firmtrail.projections.history_pages import HistoryRequest
 from firmtrail.protocols.hawkbit.shapes import ActionHistory
 
 MESSAGES_MAX = 100
@@ -34,9 +33,8 @@ async def of_action(call: AnyCall, named: NamedAction, wanted: int) -> ActionHis
 async def _messages(call: AnyCall, named: NamedAction) -> list[str]:
     of = named.offer
     stop = of.outcome_position + 1 if of.outcome_position > of.position else END
-    asked = HistoryRequest(call.log_id, of.device, stop, moves=0)
-    rows = await call.services.queries.histories.get(asked)
-    page = history_lines.page_of(rows, entries_max=MESSAGES_MAX)
+    asked = HistoryRequest(call.log_id, of.device, stop, moves=0, lines_max=MESSAGES_MAX)
+    page = await call.services.queries.histories.page(asked)
     said = (
         entry
         for entry in page.entries
