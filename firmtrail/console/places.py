@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from firmtrail.access import people
+from firmtrail.database.database import Reader
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.eventstore import lineage, log, short_streams
@@ -54,14 +55,14 @@ async def orders(call: AnyCall, now: ConsistentRead, stream: str) -> list[GivenO
     texts = await short_streams.texts(now.reader, call.log_id, stream)
     found = [decode(position, text) for position, _, text in rows]
     where = await places(call, now)
-    names = await actor_names(call, {each.actor for each in found})
+    names = await _actor_names(now.reader, {each.actor for each in found})
     return [
         GivenOrder(each, where.of(each.position), names[each.actor], texts.get(each.position))
         for each in reversed(found)
     ]
 
 
-async def actor_names(call: AnyCall, actors: Iterable[str]) -> dict[str, str]:
+async def _actor_names(reader: Reader, actors: Iterable[str]) -> dict[str, str]:
     """Returns how people know the actors: by their addresses, where they have one."""
-    known = await people.names(call.db, actors)
+    known = await people.names(reader, actors)
     return {each: known.get(each, "the service" if each == "system" else each) for each in actors}

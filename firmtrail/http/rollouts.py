@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from firmtrail.database.database import Reader
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Recorded
+from firmtrail.eventstore import short_streams
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead
 from firmtrail.http.errors import NotFound
@@ -12,7 +16,7 @@ from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import phases
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
-from firmtrail.rules.rollout import BUCKETS, RolloutState, reach_at
+from firmtrail.rules.rollout import BUCKETS, RolloutState, reach_at, stream
 
 
 class CommandMaker(Protocol):
@@ -79,10 +83,17 @@ def grows(call: AnyCall, control: Control, found: RolloutState) -> bool:
 
 
 def may_approve(call: AnyCall, found: RolloutState) -> bool:
-    """Returns whether the caller's approval counts: that of a member who did not start the rollout
-    and has not approved it."""
+    """Returns whether the caller's approval counts: that of a member who neither started the
+    rollout nor changed its plan, and has not approved it."""
     person = call.caller.actor_id if call.caller.kind == "user" else None
-    return person is not None and person not in {found.started_by, *found.approved_by}
+    own = {found.started_by, found.changed_by}
+    return person is not None and person not in {*own, *found.approved_by}
+
+
+async def events_of(reader: Reader, call: AnyCall, found: RolloutState) -> list[Recorded]:
+    """Returns the events of a rollout: those of its start and of commands on it, which are few."""
+    rows = await short_streams.read(reader, call.log_id, stream(found.id))
+    return [decode(position, text) for position, _, text in rows]
 
 
 async def shown(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Shown:

@@ -102,7 +102,7 @@ async def _devices_then(search: _Search, text: str) -> list[DeviceState]:
     """Returns the devices as they were; none is ever deleted, so the present has their names."""
     names = [each.device for each in await _devices_now(search, text, THEN_DEVICES_MAX)]
     past = Past(search.call.log_id, search.size)
-    then = await fleet_past.states(search.call.db, past, names)
+    then = await fleet_past.states(search.now.reader, past, names)
     return [then[name] for name in names if name in then][:MATCHES_MAX]
 
 

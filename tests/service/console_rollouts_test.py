@@ -324,6 +324,16 @@ async def test_a_rollout_that_waits_is_approved_by_another_member_or_rejected(
     assert "admin@example.org" in shown and "not on a Friday" in shown
 
 
+async def test_a_person_that_changed_a_plan_sees_no_way_to_approve_it(fleet: Site) -> None:
+    await fleet.call("PATCH", P, caller="admin", json={"approvals": 1})
+    rollout = await roll_out(fleet)
+    path, plan = f"/rollouts/{rollout}", {"plan": {"phases": [{"percent": 100}]}}
+    assert "Approve…" in await read_page(fleet, path, "admin")
+    answer = await fleet.call("POST", f"{P}{path}/plan", caller="admin", json=plan)
+    assert answer.status == 200, answer.body
+    assert "Approve…" not in await read_page(fleet, path, "admin")
+
+
 async def test_a_rollout_that_is_scheduled_says_when_it_starts(fleet: Site) -> None:
     start_ms = fleet.services.access.now_ms() + 86_400_000
     rollout = await roll_out(fleet, start_at=time_text(start_ms))

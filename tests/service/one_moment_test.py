@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.application import app
+from firmtrail.database.database import Database, Reader, Row, Statement
 from firmtrail.http import decisions, respond
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened
 from tests.people import new_access
-from tests.service.site import D, P, Site
+from tests.service.site import CONSOLE, D, P, Site
 from tests.service.steered import post, roll_out
 
 ROUNDS = 60
@@ -139,6 +142,55 @@ async def test_the_counts_of_a_rollout_belong_to_the_size_of_its_answer(
             size = int(versions.headers[respond.LOG_SIZE])
             assert sum(each["devices"] for each in new) == size - begun
         await installing
+
+
+MOMENTS = (
+    f"{P}/rollouts/{{id}}",
+    f"{P}/rollouts/{{id}}?at={{at}}",
+    f"{P}/rollouts/{{id}}/devices?count=true",
+    f"{P}/rollouts/{{id}}/failures",
+    f"{P}/attention",
+    f"{P}/search?q=d1",
+    f"{CONSOLE}/acme/rollouts/{{id}}",
+    f"{CONSOLE}/acme/rollouts/{{id}}/plan",
+    f"{CONSOLE}/acme/devices/d1",
+    f"{CONSOLE}/acme/search?q=d&as_of=@{{size}}",
+    f"{CONSOLE}/acme/releases/m/1.1.0",
+    f"{CONSOLE}/acme",
+)
+
+
+@pytest.mark.parametrize("path", MOMENTS)
+async def test_an_answer_reads_nothing_by_another_connection_while_it_has_one(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Connections are few: requests that each wait for a second one would wait for ever."""
+    plan = {"phases": [{"percent": 10}, {"percent": 100}]}
+    rollout = await roll_out(fleet, plan=plan)
+    shown = await fleet.get(f"{P}/rollouts/{rollout}")
+    names = {"id": rollout, "at": shown.json["started_at"], "size": shown.headers[respond.LOG_SIZE]}
+    kind = type(fleet.services.db)
+    has_one: ContextVar[bool] = ContextVar("has_one", default=False)
+    moment, read = kind.moment, kind.read
+
+    @contextlib.asynccontextmanager
+    async def noted(db: Database) -> AsyncIterator[Reader]:
+        assert not has_one.get()
+        async with moment(db) as reader:
+            token = has_one.set(True)
+            try:
+                yield reader
+            finally:
+                has_one.reset(token)
+
+    async def alone(db: Database, statement: Statement) -> Sequence[Row]:
+        assert not has_one.get(), statement.text
+        return await read(db, statement)
+
+    monkeypatch.setattr(kind, "moment", noted)
+    monkeypatch.setattr(kind, "read", alone)
+    answer = await fleet.get(path.format(**names), "operator")
+    assert answer.status == 200, answer.body
 
 
 def test_only_decisions_takes_the_control_from_memory() -> None:

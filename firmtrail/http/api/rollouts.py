@@ -6,10 +6,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
-from firmtrail.events.entry import decode
-from firmtrail.events.event import Recorded
 from firmtrail.events.times import time_text
-from firmtrail.eventstore import short_streams
 from firmtrail.http import lists, respond
 from firmtrail.http.api.rollout_plans import (
     PauseIf,
@@ -28,7 +25,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.query_times import parameter_ms
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.http.rollouts import rollout_of
+from firmtrail.http.rollouts import events_of, rollout_of
 from firmtrail.http.scalars import Time
 from firmtrail.projections import (
     device_offers,
@@ -169,7 +166,11 @@ async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout
     if then_ms > present.now_ms:
         then = phases.expected(found, present, then_ms, windows)
     else:
-        events = [each for each in await _events_of(call, found) if each.recorded_at_ms <= then_ms]
+        events = [
+            each
+            for each in await events_of(now.reader, call, found)
+            if each.recorded_at_ms <= then_ms
+        ]
         if not events:
             raise NotFound(f"Rollout {found.id} was started later.")
         then = phases.past(events, PlanTime(then_ms, now.control.halts))
@@ -183,13 +184,6 @@ async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout
     return msgspec.structs.replace(body, phases=shown_phases(then.state, at, then.times, windows))
 
 
-async def _events_of(call: AnyCall, found: rollout.RolloutState) -> list[Recorded]:
-    """Returns the events of a rollout: those of its start and of commands on it, which are few."""
-    stream = rollout.stream(found.id)
-    rows = await short_streams.read(call.db, call.log_id, stream)
-    return [decode(position, text) for position, _, text in rows]
-
-
 async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     """Returns the rollout of the path, with its progress, as it is at this moment."""
     found = rollout_of(call, now.control)
@@ -197,7 +191,7 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     counted, at = await progress_of(call, now, found), plan_time(call, now.control)
     withdrawn_at_ms = withdrawn_at_ms_of(now.control, found)
     body = shown(found, texts.get(found.id, NO_TEXTS), at, withdrawn_at_ms)
-    times = phases.past(await _events_of(call, found), at).times if found.plan else ()
+    times = phases.past(await events_of(now.reader, call, found), at).times if found.plan else ()
     waiting = waits(now.control, found, at, times)
     body = msgspec.structs.replace(body, progress=counted, waits_for=waiting)
     if found.plan:
