@@ -121,6 +121,7 @@ async def test_the_counts_as_of_any_size_agree_with_the_model(
 def facts_of(state: DeviceState) -> dict[str, object]:
     return {
         "model": state.model,
+        "cohort": state.cohort,
         "tags": state.tags,
         "out": state.decommissioned,
         "pinned": state.pinned,
@@ -137,6 +138,7 @@ def facts_by(device: model.Device, at_ms: int | None = None) -> dict[str, object
     assert device.attributes is not None
     return {
         "pinned": None,
+        "cohort": None,
         **device.attributes,
         "version": lines[-1].version if lines else None,
         "previous": lines[-1].previous if lines else None,
