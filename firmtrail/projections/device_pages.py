@@ -62,6 +62,11 @@ LEFT JOIN (
 WHERE log_heads.log_id = $1
 ORDER BY found.device"""
 
+_UNFILTERED_PAGE = _PAGE.replace(
+    LOOKED, "WITH looked AS MATERIALIZED (SELECT CAST(NULL AS text) AS last)"
+)
+"""Every device that it looks at is on the page, so the page's limit ends the look."""
+
 _COUNT = f"""\
 {LOOKED}
 SELECT looked.last, cell.model, cell.version, cell.devices
@@ -239,6 +244,9 @@ def _statement(
     args: list[Value] = [*head]
     looked_at, wanted = bounds
     parts = looking(which, after, looked_at, args)
+    if which._replace(prefix=None) == Filter():
+        text = _UNFILTERED_PAGE.format(**parts, limit=parts["skipped"])
+        return Statement(text, (*args[:-1], wanted))
     args.append(wanted)
     return Statement(_PAGE.format(**parts, limit=f"${len(args)}"), tuple(args))
 

@@ -141,7 +141,7 @@ async def test_a_page_of_devices_is_not_sorted_from_all_devices(
         ).devices
         [[after]] = await snapshot.read(_FETCHED)
     assert len(found) == 10
-    assert after - before <= 3 * len(found)
+    assert after - before <= 2 * len(found)
 
 
 DEVICES_OF_MANY, REPORTS_EACH = 6_000, 10
