@@ -62,6 +62,9 @@ def decide(situation: Situation) -> Decision:
             trail.append(TrailStep(rule, False, says, inputs))  # noqa: FBT003
             continue
         verdict = _checked(situation, verdict)
+        if verdict.reason == "withdrawn":
+            says = f"{verdict.says}{_passed_over(situation, rule, verdict)}"
+            verdict = replace(verdict, says=says)
         trail.append(TrailStep(rule, True, verdict.says, inputs))  # noqa: FBT003
         return _decision(situation, rule, verdict, trail)
     raise AssertionError("the last rule always decides")
@@ -99,6 +102,37 @@ def _checked(situation: Situation, verdict: _Verdict) -> _Verdict:
     if refused is None:
         return verdict
     return replace(verdict, reason=refused[0], says=refused[1])
+
+
+def _passed_over(situation: Situation, rule: RuleName, verdict: _Verdict) -> str:
+    """Returns why a device whose target is withdrawn is not sent to the version of another rollout
+    that is higher than its own; "" if there is no such rollout."""
+    device = situation.device
+    meant = [
+        each
+        for each in situation.control.deciding.get((device.model or "", None), ())
+        if each.id != verdict.rollout and rollout.is_meant(each, device)
+    ]
+    found = next((each for each in meant if _is_better(situation, each)), None)
+    if found is None:
+        return ""
+    name = f"rollout {found.id} of {found.version}"
+    if rule != "rollout" or verdict.rollout is None:
+        decider = "the pin" if rule == "pin" else f"rollback {verdict.rollout}"
+        return f"; {decider} comes before {name}"
+    if not rollout.reaches(found, device.device, situation.at):
+        return f"; {name} does not reach it yet"
+    if found.position < situation.control.rollouts[verdict.rollout].position:
+        return f"; until it is aborted, rollout {verdict.rollout} comes before the older {name}"
+    return f"; {name} is newer, and has not begun"
+
+
+def _is_better(situation: Situation, found: RolloutState) -> bool:
+    """Returns whether a rollout could send the device to a higher version than its own."""
+    assert found.version is not None, "a rollout has a version"
+    if is_withdrawn(situation.control, found.model, found.version):
+        return False
+    return situation.version is not None and is_higher(found.version, situation.version)
 
 
 def _enrolment(situation: Situation) -> _Finding:
