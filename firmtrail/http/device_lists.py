@@ -11,7 +11,8 @@ from firmtrail.http.errors import invalid_parameter
 from firmtrail.http.lists import Total
 from firmtrail.http.scalars import AttributePair, DevicePrefix, Name, Seconds, VersionText
 from firmtrail.projections import device_pages, fleet_labels, fleet_versions, outdated
-from firmtrail.projections.device_current import CurrentDevice, Filter
+from firmtrail.projections.device_current import Filter
+from firmtrail.projections.device_pages import DevicePage
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import Outdated
 from firmtrail.rules import attributes
@@ -72,16 +73,17 @@ def check_past(filters: DeviceFilters) -> None:
 
 async def page_now(
     call: AnyCall, now: ConsistentRead, filters: DeviceFilters, *, after: str, limit: int
-) -> tuple[list[CurrentDevice], str | None]:
-    """Returns the next devices that the filters match, and the last one that was looked at if more
-    may follow."""
+) -> DevicePage:
+    """Returns the next devices that the filters match."""
     which = await filter_now(call, now, filters)
     head = (call.log_id, call.project)
     found = await device_pages.page(now.reader, head, which, after=after, limit=limit)
     kept = [
         each for each in found.devices if which.outdated is None or which.outdated.finds(each.state)
     ]
-    return kept, found.last
+    if len(kept) < len(found.devices) and not found.looked_at:
+        found = found._replace(looked_at=len(found.devices))
+    return found._replace(devices=kept)
 
 
 async def total_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int | None:

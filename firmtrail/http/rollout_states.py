@@ -39,6 +39,8 @@ class RolloutPage(NamedTuple):
 
     devices: list[RolloutDeviceState]
     last: str | None
+    looked_at: int = 0
+    """How many devices it looked at, at least, if it ended because these are as many as it may."""
 
 
 async def page(
@@ -53,16 +55,20 @@ async def page(
     """Returns the next devices after `after`, by id, that are in the state asked for."""
     read = rollout_devices.page_of_offered if wanted in WITH_OFFER else rollout_devices.page
     head, items = (call.log_id, call.project), list[RolloutDeviceState]()
+    looked_at = 0
     for size in _batches(limit, wanted):
         batch = await read(now.reader, head, rollout, after=after, limit=size)
         found = await _with_states(call, now, rollout, batch.devices)
         items += [each for each in found if wanted in {None, each.progress.state}]
         if len(items) > limit:
             return RolloutPage(items[:limit], items[limit - 1].state.device)
-        if batch.last is None or len(found) < size:
-            return RolloutPage(items, batch.last)
+        looked_at += batch.looked_at or len(found)
+        if batch.last is None:
+            return RolloutPage(items, None)
+        if len(found) < size:
+            return RolloutPage(items, batch.last, looked_at)
         after = batch.last
-    return RolloutPage(items, after)
+    return RolloutPage(items, after, looked_at)
 
 
 def _batches(limit: int, wanted: ProgressState | None) -> Iterator[int]:

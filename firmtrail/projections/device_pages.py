@@ -173,6 +173,8 @@ class DevicePage(NamedTuple):
     size: int
     devices: list[CurrentDevice]
     last: str | None
+    looked_at: int = 0
+    """How many devices it looked at, if it ended because these are as many as it may."""
 
 
 async def page(
@@ -192,7 +194,7 @@ async def page(
         if last is None:
             return DevicePage(size, found, None)
         after = last
-    return DevicePage(size, found, after)
+    return DevicePage(size, found, after, LOOKED_AT_MAX)
 
 
 def looks(wanted: int, most: int) -> Iterator[int]:

@@ -79,6 +79,8 @@ class PastPage(NamedTuple):
 
     devices: list[DeviceState]
     last: str | None
+    looked_at: int = 0
+    """How many devices it looked at, at least, if it ended because these are as many as it may."""
 
 
 async def states(db: Reader, past: Past, devices: Sequence[str]) -> dict[str, DeviceState]:
@@ -113,6 +115,7 @@ async def page(db: Reader, past: Past, which: Filter, *, after: str, limit: int)
     one. `silent_since_ms` has no past and must not be set."""
     assert which.silent_since_ms is None
     found: list[DeviceState] = []
+    looked_at = 0
     for number in range(CHUNKS_MAX):
         size = CHUNK_DEVICES if number else min(limit + 1, CHUNK_DEVICES)
         names, last = await _candidates(db, past.log_id, which, after, limit=size)
@@ -120,10 +123,12 @@ async def page(db: Reader, past: Past, which: Filter, *, after: str, limit: int)
         found += [then[name] for name in names if name in then and matches(which, then[name])]
         if len(found) > limit:
             return PastPage(found[:limit], found[limit - 1].device)
-        if last is None or len(names) < size:
-            return PastPage(found, last)
-        after = last
-    return PastPage(found, after)
+        if last is None:
+            return PastPage(found, None)
+        if len(names) < size:
+            return PastPage(found, last, device_pages.LOOKED_AT_MAX)
+        after, looked_at = last, looked_at + len(names)
+    return PastPage(found, after, looked_at)
 
 
 async def _candidates(

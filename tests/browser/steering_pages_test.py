@@ -3,8 +3,12 @@
 import pytest
 from playwright.async_api import Browser
 
+from firmtrail.commands import demo_fleet
+from firmtrail.events.fleet import ReleaseWithdrawn, SettingsChanged
+from firmtrail.events.steering import AutoRollout
 from tests.browser.conftest import Console
-from tests.browser.visit import DESKTOP, PHONE, SCHEMES, visiting
+from tests.browser.visit import DESKTOP, PHONE, SCHEMES, Visit, visiting
+from tests.fleet import record_events
 
 pytestmark = pytest.mark.slow
 
@@ -34,17 +38,22 @@ PAGES = (
 WEIGHT_BYTES_MAX = 150 * 1024
 
 
+async def check_every_form(visit: Visit) -> None:
+    """Checks the open page in each size and colour scheme."""
+    for size in (DESKTOP, PHONE):
+        for scheme in SCHEMES:
+            await visit.show(size, scheme)
+            await visit.check_access()
+            await visit.check_width()
+    await visit.check()
+
+
 @pytest.mark.parametrize("path", PAGES)
 async def test_a_page_is_right_in_every_form(browser: Browser, console: Console, path: str) -> None:
     async with visiting(browser, console) as visit:
         response = await visit.open(f"{console.project}{path}")
         assert response.status == 200
-        for size in (DESKTOP, PHONE):
-            for scheme in SCHEMES:
-                await visit.show(size, scheme)
-                await visit.check_access()
-                await visit.check_width()
-        await visit.check()
+        await check_every_form(visit)
         assert visit.weight_bytes < WEIGHT_BYTES_MAX
 
 
@@ -138,3 +147,54 @@ async def test_a_release_is_recalled_in_three_clicks_with_the_numbers_before_the
         ordered = await page.locator(".trail").inner_text()
         assert "ana@example.org" in ordered and "The valve sticks below zero" in ordered
         assert visit.faults == []
+
+
+async def test_a_list_of_few_devices_is_looked_through_page_by_page(
+    browser: Browser, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmtrail.projections.device_pages.LOOKED_AT_MAX", 150)
+    async with visiting(browser, console) as visit:
+        page = visit.page
+        await visit.open(f"{console.project}/devices?tag=none&silent_for=0")
+        await page.get_by_text("Looked at 150 devices: none of them matches so far.").wait_for()
+        await check_every_form(visit)
+        for _ in range(2):
+            await page.get_by_role("link", name="Look further").click()
+        await page.get_by_text("No further device matches.").wait_for()
+        assert await page.get_by_role("link", name="Look further").count() == 0
+
+
+async def test_a_release_added_by_its_form_leads_to_the_rollout_that_it_started(
+    browser: Browser, console: Console
+) -> None:
+    automatic = SettingsChanged(auto_rollout={"valve": AutoRollout()})
+    stream = f"project/{demo_fleet.PROJECT}"
+    await record_events(console.recorder, console.log_id, [(stream, automatic)])
+    async with visiting(browser, console) as visit:
+        page = visit.page
+        await visit.open(f"{console.project}/releases/new")
+        await page.get_by_text("The setting auto_rollout starts a rollout").wait_for()
+        await check_every_form(visit)
+        await page.locator("#f-model").fill("valve")
+        await page.locator("#f-version").fill("9.0.0")
+        await page.get_by_role("button", name="Add the release").click()
+        await page.get_by_text("started its rollout automatically").wait_for()
+        await check_every_form(visit)
+        await page.get_by_role("link", name="its rollout", exact=True).click()
+        await page.get_by_role("heading", name="9.0.0 to valve").wait_for()
+        assert visit.faults == []
+
+
+async def test_devices_that_run_a_withdrawn_release_are_recalled_from_their_note(
+    browser: Browser, console: Console
+) -> None:
+    bad = [("release/pump/1.5.0", ReleaseWithdrawn())]
+    await record_events(console.recorder, console.log_id, list(bad))
+    async with visiting(browser, console) as visit:
+        page = visit.page
+        await visit.open(console.project)
+        note = page.locator(".notes li", has_text="run 1.5.0 of pump, which is withdrawn")
+        await note.get_by_role("link", name="Recall it").click()
+        returns = page.locator("table", has_text="Where they go")
+        assert "Version" in await returns.inner_text()
+        await check_every_form(visit)

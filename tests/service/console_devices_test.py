@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from firmtrail.projections import device_pages
+from firmtrail.projections import device_pages, fleet_past
 from tests.service.forms import CONSOLE, FormFields, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import age, post, roll_out
@@ -337,5 +337,25 @@ async def test_a_page_without_a_match_names_the_next_until_all_were_looked_at(
     while pages[-1]["next"] is not None:
         pages.append((await fleet.get(f"{path}&cursor={pages[-1]['next']}")).json)
     assert (len(pages), [page["items"] for page in pages if page["items"]]) == (3, [])
-    html = await read_page(fleet, "/devices?tag=none", "viewer")
-    assert "No device matches among those that were looked at" in text_of(html)
+    assert "No device matches." in text_of(await read_page(fleet, "/devices?tag=none", "viewer"))
+    html = await read_page(fleet, "/devices?tag=none&q=d", "viewer")
+    assert "Looked at 1 devices: none of them matches so far. There may be more." in text_of(html)
+    assert "No device matches" not in text_of(html)
+    last = await read_page(fleet, "/devices?tag=none&after=d2", "viewer")
+    assert "No further device matches." in text_of(last) and "Looked at" not in text_of(last)
+
+
+async def test_a_short_page_says_how_many_devices_it_looked_at(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (await fleet.get(f"{P}/versions")).headers["Firmtrail-Log-Size"]
+    await fleet.call("PATCH", D, caller="operator", json={"tags": ["lab"]})
+    monkeypatch.setattr(device_pages, "LOOKED_AT_MAX", 1)
+    whole = text_of(await read_page(fleet, "/devices?tag=lab", "viewer"))
+    assert "1 match" in whole and "Looked at" not in whole
+    short = text_of(await read_page(fleet, "/devices?tag=lab&q=d", "viewer"))
+    assert "Looked at 1 devices. There may be more. Look further" in short
+    monkeypatch.setattr(fleet_past, "CHUNK_DEVICES", 1)
+    monkeypatch.setattr(fleet_past, "CHUNKS_MAX", 1)
+    then = text_of(await read_page(fleet, f"/devices?tag=lab&as_of=@{size}", "viewer"))
+    assert "Looked at 1 devices: none of them matches so far." in then

@@ -8,6 +8,7 @@ from cachetools import TTLCache
 
 from firmtrail.console.pages import recalls, rollout_counts, rollouts
 from firmtrail.events.times import time_text
+from firmtrail.http import rollout_states
 from firmtrail.http.respond import LOG_SIZE
 from firmtrail.projections import rollout_devices
 from tests.service.console_rollouts import fail
@@ -369,3 +370,18 @@ async def test_a_project_is_halted_and_the_halt_ended(fleet: Site) -> None:
     assert (await confirm(fleet, "/resume")).status == 303
     assert (await fleet.get(f"{D}/update", "device")).json["reason"] == "rollout"
     assert (await fleet.get(f"{CONSOLE}/halt", "viewer")).status == 403
+
+
+async def test_a_page_of_few_devices_in_a_state_says_how_many_it_looked_at(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/rollouts/{await roll_out(fleet)}/devices"
+    held = text_of(await read_page(fleet, f"{path}?state=held"))
+    assert "No device is held." in held
+    monkeypatch.setattr(rollout_states, "PAGE_ITEMS_MAX", 1)
+    monkeypatch.setattr(rollout_states, "BATCHES_MAX", 1)
+    held = text_of(await read_page(fleet, f"{path}?state=held"))
+    assert "Looked at 1 devices: none of them is held so far. There may be more." in held
+    assert "No device is held" not in held
+    last = text_of(await read_page(fleet, f"{path}?state=held&after=d2"))
+    assert "No further device is held." in last

@@ -45,7 +45,10 @@ class Listed(NamedTuple):
     """Holds the devices of one page, with the versions that they should run."""
 
     devices: Sequence[CurrentDevice]
-    more: bool
+    last: str | None
+    """The device after which the next page begins, if there is one."""
+    looked_at: int
+    """How many devices were looked at, if these are as many as one page looks at."""
     current: CurrentReleases
     targets: Mapping[str, str]
     moment: Moment
@@ -65,14 +68,13 @@ def set_filters(filters: DeviceFilters) -> dict[str, Any]:
 async def get_devices(call: Call[DevicesPageQuery, None]) -> web.Response:
     """Show the devices that the filters match, by id."""
     query = call.query
-    listed, last = await (_now(call) if query.as_of is None else _then(call))
+    listed = await (_now(call) if query.as_of is None else _then(call))
     return render.page(
         call,
         "devices.html",
         title="Devices",
         moment=listed.moment,
         listed=listed,
-        last=last,
         query=query,
         filters=set_filters(query),
         spans=SPANS,
@@ -94,24 +96,25 @@ def _outdated_since(current: CurrentReleases) -> Any:
     return since_ms
 
 
-async def _now(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
+async def _now(call: Call[DevicesPageQuery, None]) -> Listed:
     async with consistent_read(call) as now:
         after = call.query.after or ""
-        found, last = await device_lists.page_now(
-            call, now, call.query, after=after, limit=SHOWN_MAX
-        )
-        states = [each.state for each in found]
+        found = await device_lists.page_now(call, now, call.query, after=after, limit=SHOWN_MAX)
+        states = [each.state for each in found.devices]
         now_ms = call.services.access.now_ms()
         targets = await check_in.targets(
             now.reader, call.log_id, now.control, states, now_ms=now_ms
         )
         _, counts = await fleet_versions.counts(now.reader, call.log_id)
         total = await device_lists.total_now(call, now, call.query)
-    more, moment = last is not None, Moment(now.size)
-    return Listed(found, more, now.control.current, targets, moment, counts, total), last
+    _, devices, last, looked_at = found
+    if call.query.after is None and total == len(devices):
+        last, looked_at = None, 0
+    current, moment = now.control.current, Moment(now.size)
+    return Listed(devices, last, looked_at, current, targets, moment, counts, total)
 
 
-async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
+async def _then(call: Call[DevicesPageQuery, None]) -> Listed:
     query, db = call.query, call.db
     device_lists.check_past(query)
     moment = await past_of(call)
@@ -122,10 +125,11 @@ async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]
     listed = await fleet_past.page(db, past, which, after=query.after or "", limit=SHOWN_MAX)
     _, counts = await fleet_versions.counts(db, call.log_id, stop)
     found = [CurrentDevice(state, None) for state in listed.devices]
-    more, total = listed.last is not None, None
+    total = None
     if device_lists.is_of_cells(query):
         total = device_lists.count_of_cells(counts, query, current)
-    return Listed(found, more, current, {}, Moment(stop, *moment), counts, total), listed.last
+    _, last, looked_at = listed
+    return Listed(found, last, looked_at, current, {}, Moment(stop, *moment), counts, total)
 
 
 async def _count(call: Call[DevicesPageQuery, None]) -> Total | None:

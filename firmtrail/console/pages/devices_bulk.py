@@ -103,8 +103,8 @@ async def _next(call: Call[None, BulkForm]) -> tuple[list[str], str | None]:
         left = sorted({name for name in form.device if name > after})
         return left[:BATCH], left[BATCH - 1] if len(left) > BATCH else None
     async with consistent_read(call) as now:
-        found, last = await device_lists.page_now(call, now, form, after=after, limit=BATCH)
-    return [each.state.device for each in found], last
+        found = await device_lists.page_now(call, now, form, after=after, limit=BATCH)
+    return [each.state.device for each in found.devices], found.last
 
 
 def _deed(call: Call[None, BulkForm], names: list[str]) -> LogCommand[int]:

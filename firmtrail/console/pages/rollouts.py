@@ -247,6 +247,7 @@ async def get_rollout_devices(call: Call[RolloutDevicesPage, None]) -> web.Respo
         states=[name for name in KINDS if name != "waiting"],
         kinds=KINDS,
         listed=listed,
+        is_continued=query.after is not None,
     )
 
 

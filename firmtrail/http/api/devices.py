@@ -134,11 +134,9 @@ async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
     def fetching(now: ConsistentRead) -> lists.FetchPage:
         async def fetch(place: SortKey | None, limit: int) -> ListPage:
             after = lists.text_before(place)
-            kept, last = await device_lists.page_now(
-                call, now, call.query, after=after, limit=limit
-            )
-            items = await _shown_with_targets(call, now, kept)
-            return ListPage(items, None if last is None else (last,), now.size)
+            page = await device_lists.page_now(call, now, call.query, after=after, limit=limit)
+            items = await _shown_with_targets(call, now, page.devices)
+            return ListPage(items, None if page.last is None else (page.last,), now.size)
 
         return fetch
 
