@@ -7,7 +7,7 @@ matches no route is answered by an endpoint too, so it gets the same shape, log 
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPMethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -36,7 +36,7 @@ from firmtrail.http.concurrency import Limits
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
 from firmtrail.http.fleet_metrics import FleetTotals
-from firmtrail.http.gate import Bounds, Gate, bounds
+from firmtrail.http.gate import Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.moves import Moves
@@ -74,78 +74,65 @@ RUNNER_OPTIONS: dict[str, Any] = {
 """The options to run the application with; aiohttp's defaults keep an idle connection an hour."""
 
 
-class Options(TypedDict, total=False):
-    """Names the fields of `Services` that the caller may set as they are."""
+class Opened(TypedDict, total=False):
+    """Names the fields of `Services` that the caller opens, and that a server may lack."""
 
-    artifacts: Artifacts | None
-    artifact_bytes_max: int
-    seed_project: str | None
-    is_demo: bool
-    write_timeout_s: float
-    projects: config.ProjectMakers
-    long_poll_s_max: float
     oidc: "OidcSignIn | None"
     standby: Standby | None
     traces: Traces | None
-    protocols: Collection[str]
 
 
 def services(
     db: Database,
     access: Access,
     recorder: Recorder,
+    serving: config.Serving,
     *,
     publisher: Publisher | None = None,
     followings: Sequence[Following[Any]] = (),
     archive: str | None = None,
-    folder: Path | None = None,
-    is_alone: bool = False,
-    metrics_folder: Path | None = None,
-    streams_max: int = config.STREAMS_MAX,
-    trusted_proxies: Sequence[config.Network] = (),
-    proxy_sockets: Collection[str] = frozenset(),
-    certificate_header: str | None = None,
-    connections: Bounds | None = None,
-    webhooks_allow: Sequence[config.Network] = (),
-    **options: Unpack[Options],
+    artifacts: Artifacts | None = None,
+    **opened: Unpack[Opened],
 ) -> Services:
-    """Returns the services of a database for handlers. `folder` holds an embedded database, and
-    `metrics_folder` the metrics that the processes of a server share. `is_alone` says that no other
-    process serves the database. `followings` run next to the publisher's. `archive` names the
-    archive that one of them writes."""
-    metrics = _metrics(recorder, metrics_folder)
-    clients = Clients(trusted_proxies, proxy_sockets)
-    sender = Sender(AllowedTargets(webhooks_allow))
+    """Returns the services of a database for handlers. `followings` run next to the publisher's.
+    `archive` names the archive that one of them writes."""
+    metrics = _metrics(recorder, serving.metrics_folder)
+    clients = Clients(serving.trusted_proxies, serving.proxy_sockets)
+    sender = Sender(AllowedTargets(serving.webhooks_allow))
+    is_alone = serving.is_alone
     deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=is_alone)
     builder = Builder(db, is_alone=is_alone, on_progress=metrics.count_rebuild_step)
     notices = TimeNotices(db, recorder)
+    connections = bounds(serving.connections_max, serving.connections_per_address_max)
     return Services(
         db=db,
+        serving=serving,
         recorder=recorder,
         access=access,
         keys=Keys(db),
-        authentication=authentication(access, db, clients, certificate_header),
+        authentication=authentication(access, db, clients, serving.certificate_header),
         clients=clients,
-        gate=Gate(connections or bounds(), clients, metrics),
+        gate=Gate(connections, clients, metrics),
         metrics=metrics,
         shared=SharedReads(),
-        readiness=Readiness(db, builder, folder=folder, publisher=publisher),
+        readiness=Readiness(db, builder, folder=serving.database.folder, publisher=publisher),
         builder=builder,
         publisher=publisher,
         followings=[*_own_followings(publisher, deliverer, notices), *followings],
         sender=sender,
         deliverer=deliverer,
         silence=Silence(db, recorder, access.seen),
-        stores=Stores(publisher, options.get("artifacts")),
+        artifacts=artifacts,
+        stores=Stores(publisher, artifacts),
         outdated=FleetTotals(db, archive),
         rollouts=RolloutTotals(db, recorder.controls),
-        limits=Limits(streams_max),
+        limits=Limits(serving.streams_max),
         queries=Queries(db),
         adoption=Adoption(db),
         moves=Moves(db),
         reads=Reads(db),
         watch=Watch(db),
-        **options,
+        **opened,
     )
 
 
@@ -166,15 +153,16 @@ def _own_followings(
 
 def build(services: Services) -> web.Application:
     """Returns the application; it owns the tasks that run as long as it does."""
-    kinds = {"has_seed": services.seed_project is not None, "is_demo": services.is_demo}
-    served = routes.served(services.protocols, **kinds)
+    serving = services.serving
+    kinds = {"has_seed": serving.seed_project is not None, "is_demo": serving.is_demo}
+    served = routes.served(serving.protocols, **kinds)
     app = web.Application()
     # The parameter for it is deprecated; a resource that aiohttp's own router finds costs each
     # request a walk over the parts of its path.
     app._router = Router()  # noqa: SLF001 (nothing public replaces it)
     app[SERVICES] = services
     app[CLIENTS] = services.clients
-    app[openapi.DOCUMENT] = functools.partial(_document, frozenset(services.protocols), **kinds)
+    app[openapi.DOCUMENT] = functools.partial(_document, frozenset(serving.protocols), **kinds)
     everything = (*served, *routes.PAGES)
     for path in dict.fromkeys(route.path for route in everything):
         here = [route for route in everything if route.path == path]

@@ -29,7 +29,6 @@ from firmtrail.database.standby import Standby
 from firmtrail.exits import CouldNotRun
 from firmtrail.http.call import Services
 from firmtrail.http.connection import HttpRunner
-from firmtrail.http.gate import bounds
 from firmtrail.publishing import checkpoint, checkpoint_store, published_bucket, signing_key
 from firmtrail.publishing.checkpoint import BadNote
 from firmtrail.publishing.minimum_sizes import MinimumSizes
@@ -86,28 +85,13 @@ async def services(
             db,
             Access(db, hasher, local_socket=local_socket),
             recorder,
-            standby=standby,
+            serving,
             publisher=publisher,
             followings=[archiver.following] if archiver else [],
             archive=archiver.location if archiver else None,
-            folder=serving.database.folder,
-            is_alone=serving.is_alone,
-            metrics_folder=serving.metrics_folder,
             artifacts=Artifacts(location) if location else None,
-            artifact_bytes_max=serving.artifact_bytes_max,
-            seed_project=serving.seed_project,
-            is_demo=serving.is_demo,
-            write_timeout_s=serving.write_timeout_s,
-            streams_max=serving.streams_max,
-            trusted_proxies=serving.trusted_proxies,
-            proxy_sockets=serving.proxy_sockets,
-            certificate_header=serving.certificate_header,
-            connections=bounds(serving.connections_max, serving.connections_per_address_max),
-            projects=serving.projects,
             oidc=_oidc(serving),
-            long_poll_s_max=serving.long_poll_s_max,
-            protocols=serving.protocols,
-            webhooks_allow=serving.webhooks_allow,
+            standby=standby,
             traces=traces,
         )
 
@@ -269,7 +253,7 @@ async def check_demo(db: Database, project: str) -> None:
 
 async def ensure_demo(services: Services) -> None:
     """Populates the demo's projects if they do not exist. Raises `CouldNotRun` as `check_demo`."""
-    project = services.seed_project
+    project = services.serving.seed_project
     assert project is not None
     await check_demo(services.db, project)
     if await services.access.project(project) is None:

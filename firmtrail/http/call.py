@@ -1,6 +1,6 @@
 """Defines what a handler receives: one checked request, and the services to answer it with."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,8 @@ class Services:
     db: Database
     standby: Standby | None = None
     """Answers reads of lists, pages and the log, if there is one."""
+    serving: config.Serving
+    """The settings of the server."""
     recorder: Recorder
     access: Access
     authentication: Authentication
@@ -140,11 +142,8 @@ class Services:
     """Knows the projects that move to another instance."""
     reads: Reads
     silence: Silence
-    write_timeout_s: float = config.WRITE_TIMEOUT_S
-    """Ends a streamed answer whose client reads nothing for this long."""
     artifacts: Artifacts | None = None
     """None if this server has no store of artifacts."""
-    artifact_bytes_max: int = config.ARTIFACT_BYTES_MAX
     stores: Stores
     publisher: Publisher | None = None
     """None if there is no key to sign with, so that nothing is published."""
@@ -153,25 +152,16 @@ class Services:
     sender: Sender
     """Sends to the receivers of webhooks."""
     deliverer: Deliverer
-    seed_project: str | None = None
-    """Serves the seed's routes for this project's devices."""
-    is_demo: bool = False
     oidc: "OidcSignIn | None" = None
     """Signs people in at an OpenID Connect provider; None: only passwords do."""
-    projects: config.ProjectMakers = "operator"
-    """Names who may create projects."""
     shared: SharedReads
     """Shares what people look at for a moment."""
     adoption: Adoption
     """Keeps how many devices ran each version at earlier times."""
     own_urls: list[str] = field(default_factory=list)
     """The addresses that a single process listens on, as soon as it does."""
-    long_poll_s_max: float = config.LONG_POLL_S_MAX
-    """Limits how long a request waits for news before it is answered."""
     traces: Traces | None = None
     """Takes a span of each request; None: nobody asks for traces."""
-    protocols: Collection[str] = config.PROTOCOLS
-    """Names the protocols that devices may speak to this server."""
     demo_throttle: Throttle = field(default_factory=Throttle)
 
 

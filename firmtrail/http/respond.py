@@ -222,7 +222,7 @@ async def _send(call: AnyCall, response: web.StreamResponse, chunk: bytes) -> No
 
 @asynccontextmanager
 async def _in_time(call: AnyCall, transport: asyncio.Transport) -> AsyncIterator[None]:
-    timeout_s = call.services.write_timeout_s
+    timeout_s = call.services.serving.write_timeout_s
     try:
         async with asyncio.timeout(timeout_s):
             yield

@@ -69,17 +69,18 @@ def added(name: str, upload: Upload) -> ArtifactAdded:
 
 
 def too_large(call: AnyCall) -> errors.TooLarge:
-    return errors.TooLarge(f"An artifact has at most {call.services.artifact_bytes_max} bytes.")
+    bytes_max = call.services.serving.artifact_bytes_max
+    return errors.TooLarge(f"An artifact has at most {bytes_max} bytes.")
 
 
 async def _chunks(call: AnyCall, read: ReadChunk) -> AsyncIterator[bytes]:
     """Yields the bytes as they arrive. Raises the problem that ends them early."""
-    size_bytes, limit = 0, _TimeLimit(call.services.write_timeout_s)
+    size_bytes, limit = 0, _TimeLimit(call.services.serving.write_timeout_s)
     try:
         while chunk := await _chunk(read, limit.due_at()):
             size_bytes += len(chunk)
             limit.arrived(len(chunk))
-            if size_bytes > call.services.artifact_bytes_max:
+            if size_bytes > call.services.serving.artifact_bytes_max:
                 raise too_large(call)
             yield chunk
     except TimeoutError:

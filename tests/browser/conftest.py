@@ -21,6 +21,7 @@ from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, sqlite_template
 from tests.people import begin_session, new_access
 from tests.publishing import new_publisher
+from tests.serving import SERVING
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -81,6 +82,7 @@ async def serving(path: Path) -> AsyncIterator[Console]:
             db,
             access,
             recorder,
+            SERVING,
             publisher=publisher,
             artifacts=Artifacts(path.parent / "artifacts"),
         )

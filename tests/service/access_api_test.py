@@ -272,7 +272,7 @@ async def local(site: Site, tmp_path: Path) -> AsyncIterator[ClientSession]:
     """Yields a client over the local socket of the same service."""
     path = str(tmp_path / "s")
     access = new_access(site.services.db, local_socket=path)
-    services = app.services(site.services.db, access, site.services.recorder)
+    services = app.services(site.services.db, access, site.services.recorder, site.services.serving)
     runner = web.AppRunner(app.build(services))
     await runner.setup()
     await web.UnixSite(runner, path).start()

@@ -27,6 +27,7 @@ from tests.service.artifacts import (
     release,  # noqa: F401 (a fixture)
 )
 from tests.service.site import Answer, Site
+from tests.serving import with_settings
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ async def test_an_empty_artifact_is_refused(site: Site, folder: Path) -> None:
 
 
 async def test_an_upload_that_is_too_large_leaves_nothing(site: Site, folder: Path) -> None:
-    services = replace(site.services, artifact_bytes_max=len(BYTES))
+    services = with_settings(site.services, artifact_bytes_max=len(BYTES))
     async with TestClient(TestServer(app.build(services))) as client:
         small = replace(site, client=client, services=services)
         for answer in (await put(small, BYTES + b"x"), await put_chunks(small, BYTES, b"x")):
@@ -201,7 +202,7 @@ async def test_an_upload_that_takes_too_long_is_cut_off(
 
 
 async def test_an_upload_that_trickles_is_cut_off(site: Site, folder: Path) -> None:
-    slow = replace(site.services, write_timeout_s=0.5)
+    slow = with_settings(site.services, write_timeout_s=0.5)
     server = TestServer(app.build(slow))
     await server.start_server(**app.RUNNER_OPTIONS)
     async with TestClient(server) as client:

@@ -73,7 +73,9 @@ async def test_an_altered_cursor_is_refused(site: Site) -> None:
 
 async def test_all_servers_of_a_database_share_the_key_of_cursors(site: Site) -> None:
     cursor = await first_cursor(site)
-    another = app.services(site.services.db, site.services.access, site.services.recorder)
+    another = app.services(
+        site.services.db, site.services.access, site.services.recorder, site.services.serving
+    )
     assert await another.keys.get("cursors") == await site.services.keys.get("cursors")
     [[key]] = await read(site.services.db, "SELECT key FROM shared_keys WHERE name = 'cursors'")
     assert len(set(key)) > 8

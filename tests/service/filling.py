@@ -6,11 +6,13 @@ end, and each test gets the database as it was then.
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
 from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
 
+from firmtrail import config
 from firmtrail.access.roles import Role
 from firmtrail.application import app
 from firmtrail.database.database import Database
@@ -25,6 +27,7 @@ from tests.people import (
     new_access,
 )
 from tests.service.site import P, Site
+from tests.serving import SERVING
 
 
 class People(NamedTuple):
@@ -72,11 +75,17 @@ async def _done(site: Site, method: str, path: str, body: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def served(
-    db: Database, recorder: Recorder, people: People, **options: Any
+    db: Database,
+    recorder: Recorder,
+    people: People,
+    *,
+    projects: config.ProjectMakers = "operator",
+    **options: Any,
 ) -> AsyncIterator[Site]:
     """Serves a database that these people are in."""
     access = new_access(db)
-    services = app.services(db, access, recorder, seed_project="demo", is_demo=True, **options)
+    serving = replace(SERVING, seed_project="demo", is_demo=True, projects=projects)
+    services = app.services(db, access, recorder, serving, **options)
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)
     known = (people.log_id, dict(people.credentials), dict(people.sessions))

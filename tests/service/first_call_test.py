@@ -59,7 +59,7 @@ async def test_a_304_protects_the_secret(site: Site) -> None:
 
 async def test_a_call_of_another_server_protects_the_secret(site: Site) -> None:
     access = new_access(site.services.db)
-    other = app.services(site.services.db, access, site.services.recorder)
+    other = app.services(site.services.db, access, site.services.recorder, site.services.serving)
     server = TestServer(app.build(other))
     await server.start_server(**app.RUNNER_OPTIONS)
     async with TestClient(server) as client:

@@ -255,7 +255,12 @@ async def test_a_stream_ends_with_its_log_and_refuses_to_continue_in_the_next(si
 
 
 async def test_a_server_that_stops_ends_its_streams_immediately(site: Site) -> None:
-    services = app.services(site.services.db, new_access(site.services.db), site.services.recorder)
+    services = app.services(
+        site.services.db,
+        new_access(site.services.db),
+        site.services.recorder,
+        site.services.serving,
+    )
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)
     client = TestClient(server)

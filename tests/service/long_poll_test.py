@@ -16,6 +16,7 @@ from firmtrail.http.concurrency import ConcurrencyLimit, Limits
 from tests.fleet import register
 from tests.service.site import D2, Answer, D, P, Site
 from tests.service.steered import post, roll_out
+from tests.serving import with_settings
 
 ANSWERED_S = 2
 """How long a request takes at most that does not wait."""
@@ -27,7 +28,7 @@ async def waiting(fleet: Site) -> AsyncIterator[Site]:
     limits = Limits(config.STREAMS_MAX)
     limits.device_waits = ConcurrencyLimit(5, concurrency.WAITS_OF_DEVICE_MAX)
     limits.people_waits = ConcurrencyLimit(3, 2)
-    services = replace(fleet.services, limits=limits, long_poll_s_max=4)
+    services = with_settings(replace(fleet.services, limits=limits), long_poll_s_max=4)
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)
     async with TestClient(server) as client:

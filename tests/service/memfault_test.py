@@ -170,7 +170,7 @@ async def test_an_upload_url_is_signed_and_takes_one_file_of_the_announced_size(
     assert await send(fleet, place) == 200
     assert await send(fleet, place) == 200
     assert await send(fleet, place, b"x" * len(BYTES)) == 409
-    too_large = await announce(fleet, fleet.services.artifact_bytes_max + 1)
+    too_large = await announce(fleet, fleet.services.serving.artifact_bytes_max + 1)
     assert (too_large.status, "too big" in too_large.json["error"]["message"]) == (400, True)
     assert (await announce(fleet, kind="COREDUMP")).status == 400
 

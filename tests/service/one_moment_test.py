@@ -35,7 +35,7 @@ async def second(site: Site, database_url: str) -> AsyncIterator[Site]:
             recorder = Recorder(db)
         access = new_access(db)
         stack.callback(access.hasher.close)
-        server = TestServer(app.build(app.services(db, access, recorder)))
+        server = TestServer(app.build(app.services(db, access, recorder, site.services.serving)))
         await server.start_server(**app.RUNNER_OPTIONS)
         client = await stack.enter_async_context(TestClient(server))
         yield Site(client, site.services, site.log_id, site.credentials)

@@ -11,6 +11,7 @@ from firmtrail.application import app
 from firmtrail.application.routes import ROUTES, served
 from firmtrail.cli.serve import serve
 from tests.service.site import D, P, Site
+from tests.serving import with_settings
 
 OTHERS = config.PROTOCOLS[1:]
 
@@ -40,7 +41,7 @@ def test_without_native_only_the_routes_of_devices_are_left_out() -> None:
 
 
 async def test_a_server_without_native_hides_the_routes_of_devices(site: Site) -> None:
-    services = replace(site.services, protocols=("hawkbit",))
+    services = with_settings(site.services, protocols=("hawkbit",))
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)
     async with TestClient(server) as client:

@@ -30,7 +30,9 @@ async def local(site: Site, tmp_path: Path) -> AsyncIterator[ClientSession]:
     """Opens the unix socket for the owner's commands, of another process on the same database."""
     path = str(tmp_path / "sock")
     access = new_access(site.services.db, local_socket=path)
-    services = app.services(site.services.db, access, Recorder(site.services.db))
+    services = app.services(
+        site.services.db, access, Recorder(site.services.db), site.services.serving
+    )
     runner = web.AppRunner(app.build(services), **app.RUNNER_OPTIONS)
     await runner.setup()
     await web.UnixSite(runner, path).start()

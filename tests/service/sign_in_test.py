@@ -265,7 +265,7 @@ async def test_a_session_that_ends_has_ended_on_every_server(person: Site) -> No
     """A second server with caches of its own serves the same database."""
     db = person.services.db
     access = new_access(db)
-    other = app.build(app.services(db, access, person.services.recorder))
+    other = app.build(app.services(db, access, person.services.recorder, person.services.serving))
     server = TestServer(other)
     await server.start_server(**app.RUNNER_OPTIONS)
     async with TestClient(server) as client:

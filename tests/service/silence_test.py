@@ -186,7 +186,7 @@ async def test_a_time_that_makes_no_sense_is_refused(fleet: Site, seconds: Any) 
 
 async def test_a_server_whose_passes_have_stopped_is_not_ready(site: Site) -> None:
     access = new_access(site.services.db)
-    services = app.services(site.services.db, access, site.services.recorder)
+    services = app.services(site.services.db, access, site.services.recorder, site.services.serving)
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)
     async with TestClient(server) as client:

@@ -371,7 +371,9 @@ async def test_a_rollout_on_another_server_reaches_a_waiting_device(
     db_of_other = nullcontext(fleet.services.db) if is_embedded else opened(database_url)
     async with db_of_other as db:
         recorder = Recorder(db)
-        server = TestServer(app.build(app.services(db, new_access(db), recorder)))
+        server = TestServer(
+            app.build(app.services(db, new_access(db), recorder, fleet.services.serving))
+        )
         await server.start_server(**app.RUNNER_OPTIONS)
         async with TestClient(server) as client:
             other = Site(client, fleet.services, fleet.log_id, fleet.credentials)

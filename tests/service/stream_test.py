@@ -3,7 +3,6 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from http import HTTPMethod
 
 import pytest
@@ -19,6 +18,7 @@ from firmtrail.http.endpoint import endpoint
 from firmtrail.http.route import Handler, Route
 from tests.service.routes import assert_is_problem
 from tests.service.site import Answer, Site
+from tests.serving import with_settings
 
 
 async def chunks(good: int) -> AsyncGenerator[bytes]:
@@ -86,7 +86,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_up_to_the_last_byte(
             cut_off.set()
             raise
 
-    services = replace(site.services, write_timeout_s=0.2)
+    services = with_settings(site.services, write_timeout_s=0.2)
     async with TestServer(app_of(handler, services)) as server:
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -185,7 +185,7 @@ def _form(
         email=email,
         provider=None if call.services.oidc is None else call.services.oidc.issuer,
         next_page="" if next_page == cookies.HOME else next_page,
-        demo=DEMO if call.services.is_demo else None,
+        demo=DEMO if call.services.serving.is_demo else None,
     )
 
 

@@ -46,7 +46,7 @@ async def _check_before(call: AnyCall, name: str) -> None:
         raise errors.UnsupportedMediaType(
             "Send the artifact itself as the body, without a multipart form around it."
         )
-    if (call.request.content_length or 0) > call.services.artifact_bytes_max:
+    if (call.request.content_length or 0) > call.services.serving.artifact_bytes_max:
         raise uploads.too_large(call)
     key = key_of(call)
     found = release.existing(await releases_of(call), key)

@@ -102,7 +102,7 @@ async def get_update(call: UpdateCall) -> web.Response:
 
 def deadline(call: AnyCall, wait_s: int) -> float:
     """Returns the time at which a request that waits has to be answered."""
-    return time.monotonic() + min(wait_s, call.services.long_poll_s_max)
+    return time.monotonic() + min(wait_s, call.services.serving.long_poll_s_max)
 
 
 def _wait(call: AnyCall) -> AbstractContextManager[bool]:

@@ -145,7 +145,7 @@ async def post_project(call: Call[Any, WantedProject]) -> web.Response:
     An API token can't create one, because it is for one project.
     """
     caller, project = call.caller, call.body.project
-    if caller.kind != "system" and call.services.projects == "operator":
+    if caller.kind != "system" and call.services.serving.projects == "operator":
         raise Forbidden(_BY_OPERATOR)
     if (await tokens.scope_of(call)).project is not None:
         raise Forbidden

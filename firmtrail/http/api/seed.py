@@ -97,21 +97,23 @@ def _is_storable(*texts: str | int) -> bool:
 async def _found_device(call: AnyCall, name: str, secret: str) -> ResolvedCredential | None:
     """Returns the result of looking the secret up, if it is the device's."""
     services = call.services
-    found = await services.access.find(secret, services.seed_project, name, address=call.address)
+    project = services.serving.seed_project
+    found = await services.access.find(secret, project, name, address=call.address)
     return found if found.device_secret == OWN_DEVICE else None
 
 
 def _check_moved(call: AnyCall, *, is_safe: bool) -> None:
     """Raises what answers a caller, who is known by now, of a project that moves."""
     services, request = call.services, call.request
-    services.moves.check_project(services.seed_project, request, request.path, is_safe=is_safe)
+    project = services.serving.seed_project
+    services.moves.check_project(project, request, request.path, is_safe=is_safe)
 
 
 async def _note_first(call: AnyCall, name: str, found: ResolvedCredential) -> None:
     """Records that the device has called, if no report of it says so."""
     access = call.services.access
     if not found.was_seen:
-        await access.seen.first(call.services.seed_project or "", name, access.now_ms())
+        await access.seen.first(call.services.serving.seed_project or "", name, access.now_ms())
 
 
 async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
@@ -140,7 +142,7 @@ async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None
     """Returns the project's log, if the login belongs to a member that may read it."""
     services = call.services
     actor_id = await services.access.login(email, password, address=call.address)
-    project = services.seed_project
+    project = services.serving.seed_project
     if actor_id is None or project is None:
         return None
     role = await people.role_of(services.db, project, actor_id)
@@ -180,7 +182,7 @@ async def post_populate_database(call: AnyCall) -> web.Response:
     services = call.services
     if _is_of_another_site(call.request):
         raise Forbidden("A page of another site may not populate the demo.")
-    project = services.seed_project or ""
+    project = services.serving.seed_project or ""
     try:
         services.demo_throttle.take()
         old_log_id = await services.access.project(project)

@@ -106,7 +106,7 @@ async def post_upload(call: Call[Any, Announcement]) -> web.Response:
     store_of(call)
     if call.body.kind != "OTA_PAYLOAD":
         return bad_request("This server takes files of the kind OTA_PAYLOAD only.")
-    if call.body.size > call.services.artifact_bytes_max:
+    if call.body.size > call.services.serving.artifact_bytes_max:
         return bad_request(f"Uploaded file is too big: {uploads.too_large(call).detail}")
     now_ms = call.services.access.now_ms()
     token = await artifact_uploads.announce(call.services.db, call.project, call.body.size, now_ms)
