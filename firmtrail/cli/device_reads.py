@@ -93,6 +93,8 @@ def _show_rules(explained: Any) -> None:
     ]
     click.echo()
     output.show_table(rules, {"yes": "green"})
+    if explained["phase"] is not None:
+        click.echo(f"\n{explained['phase']['says']}")
 
 
 @device.command("history")

@@ -13,10 +13,12 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.rollout_tries import plan_time
 from firmtrail.projections import device_offers, rollout_devices
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import phases
+from firmtrail.rules import phases, reaching
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
+from firmtrail.rules.reaching import Reaching
 from firmtrail.rules.rollout import BUCKETS, RolloutState, reach_at, stream
+from firmtrail.rules.situation import Situation
 
 
 class CommandMaker(Protocol):
@@ -94,6 +96,25 @@ async def events_of(reader: Reader, call: AnyCall, found: RolloutState) -> list[
     """Returns the events of a rollout: those of its start and of commands on it, which are few."""
     rows = await short_streams.read(reader, call.log_id, stream(found.id))
     return [decode(position, text) for position, _, text in rows]
+
+
+class ReachingRollout(NamedTuple):
+    """Holds a rollout with a plan, and which phase of it reaches a device."""
+
+    rollout: RolloutState
+    reaching: Reaching
+
+
+async def reaching_rollout(call: AnyCall, case: Situation, size: int) -> ReachingRollout | None:
+    """Returns the newest rollout with a plan that is to bring a device to a higher version, as the
+    first `size` events have it."""
+    found = reaching.planned(case)
+    if found is None:
+        return None
+    events = [each for each in await events_of(call.db, call, found) if each.position < size]
+    times = phases.past(events, case.at).times
+    of_device = reaching.reaching(found, case.device.device, case.at, times)
+    return ReachingRollout(found, of_device)
 
 
 async def shown(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Shown:

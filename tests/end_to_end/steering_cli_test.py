@@ -51,6 +51,7 @@ def check_plans(done: Callable[..., Done], run: Callable[..., Done], plan: Path)
     check_forecasts(forecast.splitlines()[1:], phases.splitlines())
     assert "current" in phases
     assert "next" in phases
+    assert f"of rollout {planned} reaches it" in done("device", "show", "d1").out
     assert "is running" in done("rollout", "advance", planned).said
     plan.write_text("phases:\n  - {percent: 100, after_s: 60}\n")
     changed = done("rollout", "change", planned, "--plan", str(plan), "--reason", "It is safe").out

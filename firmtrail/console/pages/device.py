@@ -15,6 +15,7 @@ from firmtrail.console.rows import PROJECT, PageQuery, page
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import case_of, consistent_read, device_saying_and_control
 from firmtrail.http.errors import NotFound
+from firmtrail.http.rollouts import ReachingRollout, reaching_rollout
 from firmtrail.projections import device_asks, fleet_past
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.history_lines import END, HistoryEntry
@@ -78,6 +79,8 @@ class DeviceVerdict(NamedTuple):
 
     decision: Decision
     offers: list[Offer]
+    reached: ReachingRollout | None
+    """The newest rollout with a plan that is to bring it to a higher version."""
 
 
 class Known(NamedTuple):
@@ -131,9 +134,10 @@ async def _now(call: AnyCall) -> Known:
         raise NotFound(f"There is no device {call.path('device')}.")
     verdict = None
     if not state.decommissioned:
-        decision = target.decide(await case_of(call, control, state, seen))
+        case = await case_of(call, control, state, seen)
         offers = sorted(seen.offers, key=lambda each: -each.position)
-        verdict = DeviceVerdict(decision, offers)
+        reached = await reaching_rollout(call, case, seen.counts.size)
+        verdict = DeviceVerdict(target.decide(case), offers, reached)
     said = attributes.decoded(seen.attributes)
     return Known(state, Moment(seen.counts.size), seen.last_seen_at_ms, said, verdict)
 

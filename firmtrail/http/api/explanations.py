@@ -13,11 +13,14 @@ from firmtrail.http.api.rows import CONFLICT, OPERATE, POST, READ, D, command, r
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import Call
 from firmtrail.http.decisions import DecidedDevice, look_at
+from firmtrail.http.rollouts import reaching_rollout
 from firmtrail.http.scalars import VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.artifact import NATIVE, SUFFIXES, Protocol, artifact_for
 from firmtrail.rules.offer import Offer
+from firmtrail.rules.reaching import Reaching
 from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.situation import Action, Reason
 
 
@@ -28,6 +31,22 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     decides: bool
     says: str
     inputs: dict[str, Any]
+
+
+class ReachingPhase(msgspec.Struct, frozen=True, kw_only=True):
+    """Says which phase of a rollout's plan reaches a device, and when it begins."""
+
+    rollout: str
+    phase: int | None
+    """The number of the phase, from 1; null if the plan ends before it reaches the device."""
+    phases: int
+    """The number of phases that the plan has."""
+    percent: float | None
+    """The percentage that the phase reaches."""
+    state: Literal["done", "current", "next"] | None
+    begins_at: TimeText | None
+    """When the phase began, or begins if time alone decides; null if anything else does."""
+    says: str
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +77,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     rollout: str | None
     reason: Reason
     rules: list[Rule]
+    phase: ReachingPhase | None
+    """Of the newest rollout with a plan that is to bring the device to a higher version."""
     artifacts: dict[Protocol, str | None]
     """For each protocol whose clients take one file: the artifact of the target that they get."""
     offers: list[Attempt]
@@ -74,7 +95,8 @@ class Retry(StrictBody, frozen=True, kw_only=True):
 async def get_explanation(call: Call[ExplainQuery, None]) -> web.Response:
     """Return the rules that were checked for the device, and the one that decides."""
     decided = await look_at(call, protocol=call.query.protocol)
-    decision = decided.decision
+    decision, size = decided.decision, decided.seen.counts.size
+    reached = await reaching_rollout(call, decided.case, size)
     body = Explanation(
         device=decided.state.device,
         version=decided.state.version,
@@ -86,6 +108,7 @@ async def get_explanation(call: Call[ExplainQuery, None]) -> web.Response:
             Rule(rule=each.rule, decides=each.decides, says=each.says, inputs=each.inputs)
             for each in decision.trail
         ],
+        phase=None if reached is None else _phase(*reached),
         artifacts=_artifacts(decided),
         offers=[
             _attempt(each) for each in sorted(decided.seen.offers, key=lambda each: -each.position)
@@ -93,7 +116,20 @@ async def get_explanation(call: Call[ExplainQuery, None]) -> web.Response:
         question=decided.seen.question,
         last_seen_at=time_or_none(decided.seen.last_seen_at_ms),
     )
-    return respond.resource(call, body, decided.seen.counts.size)
+    return respond.resource(call, body, size)
+
+
+def _phase(found: RolloutState, reached: Reaching) -> ReachingPhase:
+    number = reached.phase
+    return ReachingPhase(
+        rollout=found.id,
+        phase=None if number is None else number + 1,
+        phases=len(found.plan),
+        percent=None if number is None else found.plan[number].reach / 100,
+        state=reached.state,
+        begins_at=time_or_none(reached.begins_at_ms),
+        says=reached.says,
+    )
 
 
 def _attempt(made: Offer) -> Attempt:
