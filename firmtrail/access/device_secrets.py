@@ -68,6 +68,13 @@ async def seal(
     return sealed
 
 
+def make_secret(device: str) -> tuple[str, SealedSecret]:
+    """Returns a new secret, and the form in which it is stored: it is strong, so its digest is."""
+    text = credentials.new_secret()
+    secret_id = credentials.new_id("k")
+    return text, SealedSecret(device, secret_id, credentials.digest(text))
+
+
 def insert_secrets(project: str, rows: Sequence[SealedSecret], now_ms: int) -> Statement:
     """Adds secrets that never expire; a new weak secret replaces the device's old weak one."""
     # Postgres refuses to update the same row twice in one statement.

@@ -17,9 +17,8 @@ from multidict import MultiDict, MultiMapping
 from firmtrail.http import parameters
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import BadRequest, Fault, TooLarge, UnsupportedMediaType
-from firmtrail.http.faults import reason_of
 from firmtrail.http.incoming import read_bytes
-from firmtrail.http.parameters import parameter_reader
+from firmtrail.http.parameters import converter, parameter_reader
 from firmtrail.http.validate import invalid
 
 FORM = "application/x-www-form-urlencoded"
@@ -117,22 +116,12 @@ def _read_fields(
 
 def _field_reader(kind: Any) -> Callable[[list[str]], Any]:
     if get_origin(kind) is list:
-        return _list_reader(kind)
+        return converter(kind)
     read_one = parameter_reader(kind)
 
     def read(texts: list[str]) -> Any:
         if len(texts) > 1:
             raise msgspec.ValidationError("is given twice")
         return read_one(texts[0])
-
-    return read
-
-
-def _list_reader(kind: Any) -> Callable[[list[str]], Any]:
-    def read(texts: list[str]) -> Any:
-        try:
-            return msgspec.convert(texts, kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise msgspec.ValidationError(reason_of(error, kind)) from None
 
     return read

@@ -85,11 +85,17 @@ def parameter_reader(kind: Any) -> Callable[[str], Any]:
     """Returns a reader of one text as `kind`; it raises `msgspec.ValidationError` with a reason."""
     kinds = alternatives(bare_type(kind)) or (kind,)
     [value_kind] = (each for each in kinds if each is not types.NoneType)
+    return converter(value_kind)
 
-    def read(text: str) -> Any:
+
+def converter(kind: Any) -> Callable[[Any], Any]:
+    """Returns a function that converts a text, or several, to `kind`; it raises
+    `msgspec.ValidationError` with a reason."""
+
+    def read(texts: Any) -> Any:
         try:
-            return msgspec.convert(text, value_kind, strict=False)
+            return msgspec.convert(texts, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise msgspec.ValidationError(reason_of(error, value_kind)) from None
+            raise msgspec.ValidationError(reason_of(error, kind)) from None
 
     return read

@@ -1,10 +1,20 @@
-"""Checks the receiver that a request names for a webhook, before the webhook is written."""
+"""Finds the webhook of a request, and checks the receiver that a request names for one."""
 
 from firmtrail.http.call import AnyCall
 from firmtrail.http.concurrency import RETRY_AFTER_S
-from firmtrail.http.errors import Fault, Invalid, ServiceUnavailable
+from firmtrail.http.errors import Fault, Invalid, NotFound, ServiceUnavailable
+from firmtrail.webhooks import stored
 from firmtrail.webhooks.look_ups import TooManyLookUps
+from firmtrail.webhooks.stored import Webhook
 from firmtrail.webhooks.targets import TargetRefused, target_of
+
+
+async def webhook_of(call: AnyCall) -> Webhook:
+    """Returns the webhook that the path names. Raises `NotFound`."""
+    found = await stored.one(call.db, call.project, call.path("id"))
+    if found is None:
+        raise NotFound("There is no such webhook.")
+    return found
 
 
 async def check_url(call: AnyCall, url: str) -> None:

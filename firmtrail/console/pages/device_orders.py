@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from firmtrail.access.credentials import new_secret
-from firmtrail.access.device_secrets import SealedSecret, seal
+from firmtrail.access.device_secrets import make_secret
 from firmtrail.commands import devices as commands
 from firmtrail.commands import enrolment, steering
 from firmtrail.commands.devices import WantedChange
@@ -286,8 +285,8 @@ async def post_decommission(call: Call[PageQuery, ConfirmationForm]) -> web.Resp
 
 async def post_restore(call: Call[PageQuery, ConfirmationForm]) -> web.Response:
     """Restore a decommissioned device, and show its new secret once."""
-    name, text = call.path("device"), new_secret()
-    secret = await _sealed(call, name, text)
+    name = call.path("device")
+    text, secret = make_secret(name)
     wanted = WantedChange(DeviceChanged(), decommissioned=False)
     restore = commands.change(name, wanted, secret=secret, actor=call.caller.actor)
 
@@ -301,8 +300,8 @@ async def post_restore(call: Call[PageQuery, ConfirmationForm]) -> web.Response:
 
 async def post_secret(call: Call[PageQuery, ConfirmationForm]) -> web.Response:
     """Make a new secret for a device, and show it once."""
-    name, text = call.path("device"), new_secret()
-    rotate = commands.rotate_secret(await _sealed(call, name, text), actor=call.caller.actor)
+    text, secret = make_secret(call.path("device"))
+    rotate = commands.rotate_secret(secret, actor=call.caller.actor)
 
     async def command(commit: Commit) -> CommandAnswer:
         await rotate(commit)
@@ -317,11 +316,6 @@ async def _shown_once(call: AnyCall, command: LogCommand[CommandAnswer]) -> web.
     return render.secret(
         call, "device_secret.html", title=f"Secret of {name}", device=name, secret=body["secret"]
     )
-
-
-async def _sealed(call: AnyCall, name: str, text: str) -> SealedSecret:
-    [secret] = await seal(call.services.access.hasher, [(name, text)], call.lane)
-    return secret
 
 
 _SHOWS = {200: "text/html"}

@@ -22,8 +22,9 @@ from firmtrail.console.filters import host
 from firmtrail.console.rows import ADMINISTER, PROJECT, PageQuery, action, page
 from firmtrail.eventstore import log
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import Invalid, NotFound, invalid_parameter
+from firmtrail.http.errors import Invalid, invalid_parameter
 from firmtrail.http.faults import faults_of
+from firmtrail.http.receivers import webhook_of
 from firmtrail.http.route import Route
 from firmtrail.http.scalars import Position
 from firmtrail.recording.commit import Commit
@@ -143,7 +144,7 @@ async def _listed(call: AnyCall, form: WebhookForm, faults: dict[str, str]) -> w
 
 async def get_webhook(call: Call[WebhookQuery, None]) -> web.Response:
     """Show a webhook, and what was sent to it."""
-    webhook = await _found(call)
+    webhook = await webhook_of(call)
     return await _shown(call, webhook, _form_of(webhook), {}, before=call.query.before)
 
 
@@ -175,13 +176,6 @@ async def _shown(
         faults=faults,
         key=confirm.new_key(),
     )
-
-
-async def _found(call: AnyCall) -> Webhook:
-    found = await stored.one(call.db, call.project, call.path("id"))
-    if found is None:
-        raise NotFound("There is no such webhook.")
-    return found
 
 
 def _form_of(webhook: Webhook) -> WebhookForm:
@@ -234,7 +228,7 @@ class _Pages:
         """Change where a webhook sends, and what."""
         terms, faults = await self._read(call)
         if terms is None:
-            return await _shown(call, await _found(call), call.body, faults)
+            return await _shown(call, await webhook_of(call), call.body, faults)
         form = ConfirmationForm(seen=call.body.seen)
         change = commands.change_webhook(
             call.path("id"),
@@ -252,7 +246,7 @@ class _Pages:
 
     async def post_test(self, call: Call[Any, None]) -> web.Response:
         """Send a test to the receiver of a webhook."""
-        webhook = await _found(call)
+        webhook = await webhook_of(call)
         await self._resource.send_test(call, webhook)
         return render.redirect(call, "settings", "webhooks", webhook.webhook_id, done="tested")
 
@@ -311,7 +305,7 @@ def _asked(webhook: Webhook, title: str, lead: str, button: str) -> Confirmation
 async def get_secret(call: Call[PageQuery, None]) -> web.Response:
     """Ask to confirm a new secret."""
     lead = "It is shown once. The old secret signs too for a day, so no delivery is refused."
-    asked = _asked(await _found(call), "New secret for the webhook", lead, "Make a new secret")
+    asked = _asked(await webhook_of(call), "New secret for the webhook", lead, "Make a new secret")
     return confirm.page(call, asked._replace(is_dangerous=False))
 
 
@@ -323,7 +317,7 @@ async def post_secret(call: Call[Any, ConfirmationForm]) -> web.Response:
 
 async def get_redelivery(call: Call[PageQuery, None]) -> web.Response:
     """Ask from which position everything is sent again."""
-    webhook, head = await _found(call), await log.head(call.db, call.log_id)
+    webhook, head = await webhook_of(call), await log.head(call.db, call.log_id)
     lead = (
         f"Everything from a position of the log on is sent, again or for the first time. The log "
         f"has {head.size} events; its end skips what was not sent yet."
@@ -351,7 +345,7 @@ async def post_redelivery(call: Call[Any, RedeliveryForm]) -> web.Response:
 async def get_removal(call: Call[PageQuery, None]) -> web.Response:
     """Ask to confirm the removal of a webhook."""
     lead = "Nothing more is sent to it, and its deliveries are deleted. The log keeps its changes."
-    asked = _asked(await _found(call), "Remove the webhook", lead, "Remove it")
+    asked = _asked(await webhook_of(call), "Remove the webhook", lead, "Remove it")
     return confirm.page(call, asked)
 
 

@@ -12,9 +12,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from firmtrail.access import device_secrets
 from firmtrail.access.credentials import new_secret
-from firmtrail.access.device_secrets import seal
+from firmtrail.access.device_secrets import make_secret, seal
 from firmtrail.commands import devices as commands
 from firmtrail.commands.once import CommandAnswer
 from firmtrail.events.fleet import DeviceChanged
@@ -150,8 +149,8 @@ async def patch_device(call: Call[Any, DeviceChange]) -> web.Response:
     If-Match guards against every other change of the device.
     """
     name, wanted = call.path("device"), call.body
-    text = new_secret() if wanted.decommissioned is False else None
-    secret = None if text is None else await _sealed(call, name, text)
+    is_restoring = wanted.decommissioned is False
+    text, secret = make_secret(name) if is_restoring else (None, None)
     change = commands.WantedChange(devices.change(wanted), wanted.decommissioned)
     apply = commands.change(name, change, secret=secret, actor=call.caller.actor)
 
@@ -183,9 +182,10 @@ async def post_secret(call: Call[Any, Rotation]) -> web.Response:
 
     The earlier secrets end immediately, or after `overlap_s`.
     """
-    name, text = call.path("device"), new_secret()
+    name = call.path("device")
+    text, secret = make_secret(name)
     rotate = commands.rotate_secret(
-        await _sealed(call, name, text),
+        secret,
         overlap_s=call.body.overlap_s,
         new_hardware=call.body.new_hardware,
         actor=call.caller.actor,
@@ -195,11 +195,6 @@ async def post_secret(call: Call[Any, Rotation]) -> web.Response:
         return CommandAnswer(201, NewSecret(name, text, await rotate(commit)))
 
     return await respond.run_once(call, command)
-
-
-async def _sealed(call: AnyCall, name: str, text: str) -> device_secrets.SealedSecret:
-    [secret] = await seal(call.services.access.hasher, [(name, text)], call.lane)
-    return secret
 
 
 _REGISTERED = AnyOf((Registered, ListOf(AnyOf((Registered, ProblemBody)))))

@@ -30,10 +30,9 @@ from firmtrail.http.api.rows import (
 )
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import NotFound
 from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
-from firmtrail.http.receivers import check_url
+from firmtrail.http.receivers import check_url, webhook_of
 from firmtrail.http.scalars import Id, Name, Position
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
@@ -172,12 +171,12 @@ async def post_webhook(call: Call[Any, WantedWebhook]) -> web.Response:
 
 async def get_webhook(call: Call[Any, None]) -> web.Response:
     """Return a webhook, and how far it is."""
-    return _resource(call, await _found(call))
+    return _resource(call, await webhook_of(call))
 
 
 async def patch_webhook(call: Call[Any, WebhookChange]) -> web.Response:
     """Change a webhook, enable or disable it."""
-    _check_match(call, await _found(call))
+    _check_match(call, await webhook_of(call))
     members = msgspec.structs.asdict(call.body).items()
     change = {name: value for name, value in members if value is not UNSET}
     if "url" in change:
@@ -203,7 +202,7 @@ async def post_webhook_secret(call: Call[Any, None]) -> web.Response:
 
 async def post_webhook_test(call: Call[Any, None]) -> web.Response:
     """Send a test to the receiver, and return what came of it."""
-    webhook = await _found(call)
+    webhook = await webhook_of(call)
     if (known := await kept(call.services.db, call.key)) is not None:
         return respond.json(known.status, known.body)
     row = await send_test(call, webhook)
@@ -239,7 +238,7 @@ async def _kept_first(call: AnyCall, answer: CommandAnswer) -> CommandAnswer:
 
 async def get_deliveries(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the newest attempts to send to a webhook, the newest first."""
-    db, key = call.db, (call.project, (await _found(call)).webhook_id)
+    db, key = call.db, (call.project, (await webhook_of(call)).webhook_id)
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         before = int(place[0]) if place else NUMBER_MAX
@@ -254,13 +253,6 @@ async def post_redelivery(call: Call[Any, WantedRedelivery]) -> web.Response:
     """Send everything from a position of the log on, again or for the first time."""
     again = commands.redeliver(call.path("id"), call.body.from_)
     return await respond.run_once(call, _plain(again))
-
-
-async def _found(call: AnyCall) -> Webhook:
-    found = await stored.one(call.db, call.project, call.path("id"))
-    if found is None:
-        raise NotFound("There is no such webhook.")
-    return found
 
 
 def _resource(call: AnyCall, webhook: Webhook) -> web.Response:
