@@ -15,8 +15,19 @@ from benchmarks.fleet import PROJECT
 from benchmarks.synthetic import COLUMNS, End, Rows, SyntheticLog
 from firmtrail.database import postgres
 from firmtrail.eventstore import merkle
+from firmtrail.schema import dividing
+from firmtrail.schema.migrate import migrate
 
-KEYED = ("events", "device_history", "fleet_moves", "device_current", "device_attributes")
+INSTANCE = "firmtrail"
+
+KEYED = (
+    "events",
+    "identities",
+    "device_history",
+    "fleet_moves",
+    "device_current",
+    "device_attributes",
+)
 
 _KEYS = """\
 SELECT conname, conrelid::regclass::text, pg_get_constraintdef(oid)
@@ -24,11 +35,21 @@ FROM pg_constraint
 WHERE conrelid = ANY($1::text[]::regclass[]) AND contype IN ('p', 'u')
 ORDER BY conrelid::regclass::text, conname"""
 
+GUARDED = ("events", "identities")
+
 _TRIGGERS = """\
-SELECT tgname
+SELECT tgrelid::regclass::text, tgname
 FROM pg_trigger
-WHERE tgrelid = 'events'::regclass AND NOT tgisinternal
+WHERE tgrelid = ANY($1::text[]::regclass[]) AND NOT tgisinternal
 ORDER BY tgname"""
+
+_IDENTIFY = """\
+INSERT INTO identities (log_id, stream, event_id, position)
+SELECT log_id, stream, event_id, position
+FROM events
+WHERE log_id = $1 AND position >= $2"""
+
+_LEFT = "SELECT start - $1::bigint FROM event_partitions WHERE stop IS NULL"
 
 _HEAD = "SELECT log_id, size, frontier, recorded_at_ms FROM log_heads WHERE project = $1"
 
@@ -49,12 +70,24 @@ class Filled(NamedTuple):
     vacuumed_s: float
 
 
-async def fill(dsn: str, devices: int, reports: int) -> Filled:
-    """Appends the registrations of a fleet and reports to the only log of a new database."""
+class Target(NamedTuple):
+    """Describes the database that is filled."""
+
+    dsn: str
+    connection: _Connection
+    positions: int
+    """How many positions a partition of `events` holds."""
+
+
+async def fill(
+    dsn: str, devices: int, reports: int, positions: int = dividing.RANGE_POSITIONS
+) -> Filled:
+    """Appends the registrations of a fleet and reports to the only log of a new database, which was
+    migrated with as many positions for each partition."""
     connection = await postgres.connect(dsn)
     began = time.monotonic()
     keys = await _without_keys(connection)
-    await _copied(connection, devices, reports)
+    await _copied(Target(dsn, connection, positions), devices, reports)
     copied = time.monotonic()
     await _with_keys(connection, keys)
     keyed = time.monotonic()
@@ -69,33 +102,48 @@ async def _without_keys(connection: _Connection) -> list[asyncpg.Record]:
     keys = await connection.fetch(_KEYS, list(KEYED))
     for name, table, _ in keys:
         await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
-    await connection.execute("ALTER TABLE events DISABLE TRIGGER USER")
+    for table in GUARDED:
+        await connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
     return keys
 
 
 async def _with_keys(connection: _Connection, keys: Sequence[asyncpg.Record]) -> None:
     for name, table, definition in keys:
         await connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}")
-    for [trigger] in await connection.fetch(_TRIGGERS):
-        await connection.execute(f"ALTER TABLE events ENABLE ALWAYS TRIGGER {trigger}")
+    for table, trigger in await connection.fetch(_TRIGGERS, list(GUARDED)):
+        await connection.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
 
 
-async def _copied(connection: _Connection, devices: int, reports: int) -> None:
-    [[log_id, size, frontier, newest_ms]] = await connection.fetch(_HEAD, PROJECT)
+async def _copied(to: Target, devices: int, reports: int) -> None:
+    [[log_id, size, frontier, newest_ms]] = await to.connection.fetch(_HEAD, PROJECT)
     at_ms = max(newest_ms, time.time_ns() // 1_000_000)
     made = SyntheticLog(End(log_id, size, merkle.from_text(frontier), at_ms), devices)
-    await _copy(connection, made.registrations(), "registering", devices)
-    await _copy(connection, made.reports(reports), "reporting", reports)
-    await _copy(connection, made.summaries(), "current state", devices)
-    text = merkle.to_text(made.end.frontier)
-    await connection.execute(_MOVE_HEAD, log_id, made.end.size, text, made.end.recorded_at_ms)
+    await _copy(to, made, made.registrations(), ("registering", devices))
+    await _copy(to, made, made.reports(reports), ("reporting", reports))
+    await _copy(to, made, made.summaries(), ("current state", devices))
+    await to.connection.execute(_IDENTIFY, log_id, size)
 
 
-async def _copy(connection: _Connection, pages: Iterator[Rows], what: str, total: int) -> None:
+async def _copy(
+    to: Target, made: SyntheticLog, pages: Iterator[Rows], shown: tuple[str, int]
+) -> None:
+    """Copies pages of rows, moves the head after each, and adds partitions where they are due."""
+    what, total = shown
     with Progress() as progress:
         task = progress.add_task(what, total=total)
         for page in pages:
             for table, rows in page.items():
-                await connection.copy_records_to_table(table, records=rows, columns=COLUMNS[table])
+                await to.connection.copy_records_to_table(
+                    table, records=rows, columns=COLUMNS[table]
+                )
+            await _move_head(to, made.end)
             done = page.get("events") or page.get("device_current") or ()
             progress.advance(task, len(done))
+
+
+async def _move_head(to: Target, end: End) -> None:
+    text = merkle.to_text(end.frontier)
+    await to.connection.execute(_MOVE_HEAD, end.log_id, end.size, text, end.recorded_at_ms)
+    if await to.connection.fetchval(_LEFT, end.size) < to.positions // 2:
+        division = dividing.Division(positions=to.positions)
+        await migrate(postgres.migrating(to.dsn), INSTANCE, division=division)

@@ -9,8 +9,9 @@ import contextlib
 import resource
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import fleet, postgres_fill, processes, rebuild, scale, short, table
@@ -24,6 +25,8 @@ from firmtrail.database import postgres
 from tests.postgres_server import PostgresServer
 
 FEWER = 10
+PARTITIONS = 8
+"""About how many each log is in."""
 
 SETTINGS = ("shared_buffers=2GB", "max_wal_size=8GB", "maintenance_work_mem=1GB")
 """Suit a database of this size: PostgreSQL's own settings are for a small one."""
@@ -32,11 +35,16 @@ TO_FEWER = Bound(0.8, 1)
 """Reports to the large log are no slower than those to the small one by more than a fifth."""
 
 _SIZES = """\
-SELECT relname, pg_total_relation_size(oid)
-FROM pg_class
-WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
-ORDER BY pg_total_relation_size(oid) DESC
+SELECT coalesce(whole.relname, part.relname), sum(pg_total_relation_size(part.oid))
+FROM pg_class AS part
+LEFT JOIN pg_inherits ON inhrelid = part.oid
+LEFT JOIN pg_class AS whole ON whole.oid = inhparent
+WHERE part.relnamespace = 'public'::regnamespace AND part.relkind = 'r'
+GROUP BY 1
+ORDER BY 2 DESC
 LIMIT 6"""
+
+_FULL = "SELECT name FROM event_partitions WHERE start IS NOT NULL AND stop IS NOT NULL LIMIT 1"
 
 
 class Filled(NamedTuple):
@@ -58,6 +66,7 @@ def run(devices: int, reports: int) -> tuple[list[Row], list[str]]:
         few = _filled(server, "few", (devices, reports // FEWER))
         many = _filled(server, "many", (devices, reports))
         rows = _said(_fill_rows(many))
+        rows += _said(_dumped(server, many))
         faults = _served(few, many, Fleet(devices), rows)
     return rows, faults
 
@@ -65,8 +74,9 @@ def run(devices: int, reports: int) -> tuple[list[Row], list[str]]:
 def _filled(server: PostgresServer, name: str, size: tuple[int, int]) -> Filled:
     """Fills a new database with this many devices and reports."""
     dsn, began = server.create_database(name), datetime.now(UTC)
-    tokens = processes.prepare(dsn)
-    took = asyncio.run(postgres_fill.fill(dsn, *size))
+    positions = sum(size) // PARTITIONS
+    tokens = processes.prepare(dsn, f"--positions={positions}")
+    took = asyncio.run(postgres_fill.fill(dsn, *size, positions))
     when = began + (datetime.now(UTC) - began) / 2
     return Filled(name, dsn, sum(size), tokens, took, f"{when:%Y-%m-%dT%H:%M:%S}.000Z")
 
@@ -117,6 +127,40 @@ def _fill_rows(filled: Filled) -> list[Row]:
         Row(name="fill: keys of the tables", value=took.keyed_s, unit="s"),
         Row(name="fill: VACUUM (FREEZE, ANALYZE)", value=took.vacuumed_s, unit="s"),
     ]
+
+
+def _dumped(server: PostgresServer, filled: Filled) -> list[Row]:
+    """Dumps and vacuums one partition that is full; returns the seconds."""
+    name = asyncio.run(_full_partition(filled.dsn))
+    options = ("--format=custom", "--compress=lz4", "--data-only", f"--table={name}")
+    dump: list[str | Path] = [
+        server.programs / "pg_dump",
+        *options,
+        f"--dbname={filled.dsn}",
+        "--file=/dev/null",
+    ]
+    vacuum: list[str | Path] = [
+        server.programs / "psql",
+        filled.dsn,
+        f"--command=VACUUM (FREEZE) {name}",
+    ]
+    return [
+        Row(name=f"{what} of one partition", value=_took_s(command), unit="s")
+        for what, command in (("dump", dump), ("VACUUM (FREEZE)", vacuum))
+    ]
+
+
+def _took_s(command: Sequence[str | Path]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+async def _full_partition(dsn: str) -> str:
+    connection = await postgres.connect(dsn)
+    name = await connection.fetchval(_FULL)
+    await connection.close()
+    return str(name)
 
 
 def _verified(filled: Filled) -> list[Row]:

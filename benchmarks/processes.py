@@ -70,10 +70,11 @@ def firmtrail(database: str, *, workers: int = 1) -> Iterator[Firmtrail]:
         yield Firmtrail(port, process.pid, time.perf_counter() - began)
 
 
-def prepare(database: str) -> Tokens:
-    """Migrates a database and creates a project with an administrator, who has a password."""
+def prepare(database: str, *migrating: str) -> Tokens:
+    """Migrates a database, with these options, and creates a project with an administrator, who has
+    a password."""
     project = f"--project={fleet.PROJECT}"
-    _run(database, "migrate")
+    _run(database, "migrate", *migrating)
     _run(database, "project", "add", fleet.PROJECT)
     add = ("user", "add", EMAIL, project, "--role=admin", "--password-stdin")
     _run(database, *add, text=PASSWORD)

@@ -156,7 +156,7 @@ def metrics(text: str) -> str:
 def server_metrics() -> str:
     sums = text_of(
         fleet_metrics._totals(
-            OutdatedCounts(), LogTotals(0, 0), Lag(0, 0, 0, None, None), ArchiveLag(0, 0)
+            (OutdatedCounts(), LogTotals(0, 0), Lag(0, 0, 0, None, None), ArchiveLag(0, 0), 0)
         )
     )
     present = ProcessState(

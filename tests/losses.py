@@ -59,7 +59,7 @@ async def owned(url: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
             connection.commit()
         return
     postgres = await asyncpg.connect(url)
-    for table in ("events", "subtrees", "checkpoints"):
+    for table in ("events", "identities", "subtrees", "checkpoints"):
         await postgres.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
 
     async def execute(text: str) -> None:
@@ -77,6 +77,8 @@ async def delete_tail(url: str, log_id: int, size: int) -> None:
     frontier = merkle.to_text(merkle.extend((), 0, leaves).frontier)
     async with owned(url) as run:
         await run(f"DELETE FROM events WHERE log_id = {log_id} AND position >= {size}")
+        if not url.startswith("sqlite"):
+            await run(f"DELETE FROM identities WHERE log_id = {log_id} AND position >= {size}")
         await run(f"DELETE FROM checkpoints WHERE log_id = {log_id} AND size > {size}")
         for view in ("device_history", "fleet_moves"):
             await run(f"DELETE FROM {view} WHERE log_id = {log_id} AND position >= {size}")

@@ -28,6 +28,12 @@ class Tables(NamedTuple):
     run: Callable[[str, Sequence[int | str | None]], Awaitable[None]]
     takes_anything: bool
     """True for SQLite, which stores a text even in a column of integers."""
+    has_identities: bool
+    """True for PostgreSQL: on SQLite, `identities` is another name of `events`."""
+
+    @property
+    def names(self) -> list[str]:
+        return [*TABLES, *["identities"] * self.has_identities]
 
 
 async def mutate(tables: Tables, random: Random) -> str:
@@ -40,13 +46,13 @@ def _where(row: Row) -> tuple[str, list[int | str | None]]:
     return " AND ".join(terms), [value for value in row.values() if value is not None]
 
 
-async def _pick(tables: Tables, random: Random, names: Sequence[str] = TABLES) -> tuple[str, Row]:
+async def _pick(tables: Tables, random: Random, names: Sequence[str]) -> tuple[str, Row]:
     table = random.choice(names)
     return table, random.choice(await tables.rows(table))
 
 
 async def _column(tables: Tables, random: Random) -> str:
-    table, row = await _pick(tables, random)
+    table, row = await _pick(tables, random, tables.names)
     column = random.choice(list(row))
     value = _other(random, row[column], [other[column] for other in await tables.rows(table)])
     if random.random() < 0.15 and row[column] is not None:
@@ -78,7 +84,9 @@ def _other(
 async def _delete(tables: Tables, random: Random) -> str:
     """Deletes a row of any table but `checkpoints`, where an audit can't miss a row before a later
     one."""
-    table, row = await _pick(tables, random, [name for name in TABLES if name != "checkpoints"])
+    table, row = await _pick(
+        tables, random, [name for name in tables.names if name != "checkpoints"]
+    )
     keys, args = _where(row)
     await tables.run(f"DELETE FROM {table} WHERE {keys}", args)
     return f"deleted from {table}: {row}"
@@ -87,8 +95,8 @@ async def _delete(tables: Tables, random: Random) -> str:
 async def _double(tables: Tables, random: Random) -> str:
     """Duplicates a row of a view under another key."""
     table, row = await _pick(tables, random, VIEW_TABLES)
-    name = {"device": "device", "model": "model"}.get("device" if "device" in row else "model")
-    copied = row | ({name: f"{row[name]}x"} if name in row else {"position": 1 << 40})
+    name = next((each for each in ("device", "model", "rollout") if each in row), "position")
+    copied = row | {name: 1 << 40 if name == "position" else f"{row[name]}x"}
     marks = ", ".join("?" * len(copied))
     await tables.run(
         f"INSERT INTO {table} ({', '.join(copied)}) VALUES ({marks})", list(copied.values())
@@ -139,6 +147,9 @@ async def _cut_at(tables: Tables, log_id: object, size: int) -> None:
     assert isinstance(log_id, int)
     for table in ("events", "texts"):
         await tables.run(f"DELETE FROM {table} WHERE log_id = ? AND position >= ?", [log_id, size])
+    if tables.has_identities:
+        of_tail = "log_id = ? AND position >= ?"
+        await tables.run(f"DELETE FROM identities WHERE {of_tail}", [log_id, size])
     await tables.run("DELETE FROM checkpoints WHERE log_id = ? AND size > ?", [log_id, size])
 
 

@@ -2,7 +2,8 @@
 
 The entries are hashed one after another, and the hashes give the tiles, the frontier and the roots
 that checkpoints sign (`growing_tree`). The stored subtrees, the head and every checkpoint are
-compared with these, and the columns and text of each event with its entry (`columns`).
+compared with these, the columns and text of each event with its entry (`columns`), and the table of
+identities with the events (`identities`).
 
 It only reads, and the log may grow meanwhile. The heads and the numbers of rows change, so they are
 read in one snapshot at the start. The rows below the log's size are append-only and need none.
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from itertools import batched, pairwise
 from typing import NamedTuple
 
-from firmtrail.audit import rows
+from firmtrail.audit import identities, rows
 from firmtrail.audit.columns import ColumnCheck
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.growing_tree import GrowingTree, HashTile, split, unfinished_tiles
@@ -60,7 +61,7 @@ async def verify_log(
         await _compare_end(audit, tree, head)
     _compare_head(audit, head, columns, is_whole=start == 0)
     await _check_texts(audit, columns, head.size)
-    await rows.find_repeated(log, findings)
+    await identities.check(log, head.size, findings)
     return tree
 
 

@@ -15,7 +15,6 @@ from firmtrail.eventstore import merkle, stored_events
 from firmtrail.eventstore.stored_events import StoredEvent
 
 PAGE_EVENTS = 4 * merkle.TILE_WIDTH
-PAGE_IDENTITIES = 1_000
 PAGE_ROWS = 1_000
 
 _OUTSIDE = {
@@ -51,22 +50,15 @@ _ERASED_SINCE = """\
 SELECT given.position, events.position, events.entry
 FROM given
 CROSS JOIN log_heads
-CROSS JOIN events
+CROSS JOIN events_by_stream AS events
 WHERE log_heads.project = $1
     AND log_heads.number > $2
     AND events.log_id = log_heads.log_id
     AND events.stream = given.stream"""
 
-_IDENTITIES = """\
-SELECT stream, event_id, position
-FROM events
-WHERE log_id = $1 AND (stream, event_id) >= ($2, $3)
-ORDER BY stream, event_id
-LIMIT $4"""
-
 _NEXT_LOG = {
     table: f"SELECT log_id FROM {table} WHERE log_id > $1 ORDER BY log_id LIMIT 1"
-    for table in ("log_heads", "events", "texts", "subtrees", "checkpoints")
+    for table in ("log_heads", "events", "identities", "texts", "subtrees", "checkpoints")
 }
 
 _HEAD = """\
@@ -204,19 +196,3 @@ def decoded(position: int, entry: str) -> Event | None:
         return decode(position, entry).event
     except UNREADABLE:
         return None
-
-
-async def find_repeated(log: AuditedLog, findings: Findings) -> None:
-    """Adds a finding for each identity that was recorded twice. The pages overlap by one row."""
-    last: tuple[str, str, int] = ("", "", -1)
-    while True:
-        args = (log.log_id, *last[:2], PAGE_IDENTITIES)
-        page = await log.db.read(Statement(_IDENTITIES, args))
-        begun = last[:2]
-        for stream, event_id, position in page:
-            if (stream, event_id) == last[:2] and position != last[2]:
-                what = f"the event {event_id} of {stream} is already at position {last[2]}"
-                findings.add(log.name, f"position {position}", what)
-            last = (stream, event_id, position)
-        if len(page) < PAGE_IDENTITIES or last[:2] == begun:
-            return

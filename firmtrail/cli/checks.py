@@ -18,4 +18,4 @@ def triggers(differences: Sequence[str]) -> Check:
     """Reports whether the triggers that make tables append-only are as the schema defines them."""
     if differences:
         return Check("append-only", "fail", "; ".join(sorted(differences)))
-    return Check("append-only", "ok", "the triggers of events, subtrees and checkpoints are intact")
+    return Check("append-only", "ok", "the triggers of the tables of logs are intact")

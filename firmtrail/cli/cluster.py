@@ -17,7 +17,7 @@ from firmtrail.database.postgres import Postgres
 from firmtrail.database.standby import NotItsStandby, Standby
 from firmtrail.exits import CouldNotRun
 from firmtrail.schema import checks as schema_checks
-from firmtrail.schema import migrations
+from firmtrail.schema import migrations, partitions
 
 _DRIVERS_WORDS = re.compile(r"^\w+(Error|Exception): |\[Errno -?\d+\] ")
 """The name of an error's class and its number, which mean nothing to a user."""
@@ -92,6 +92,7 @@ class ClusterBackEnd:
         if await migrations.is_usable(db):
             found.append(checks.triggers(await schema_checks.postgres_triggers(db)))
             found.append(_privileges(await schema_checks.postgres_privileges(db)))
+            found.append(await _partitions(db))
         return found
 
 
@@ -171,3 +172,18 @@ def _privileges(excessive: list[str]) -> Check:
         may = ", ".join(excessive)
         return Check("role", "warn", f"may {may}: serve as the role of `migrate --service-role`")
     return Check("role", "ok", "may read and add events, and nothing else")
+
+
+async def _partitions(db: Database) -> Check:
+    parts = await partitions.partitions(db)
+    left = await partitions.positions_left(db)
+    if names := await schema_checks.postgres_unfinished(db):
+        found = f"a migration did not finish dividing {', '.join(names)}: run `firmtrail migrate`"
+        return Check("partitions", "warn", f"{found}, with --partition if you ran it with that")
+    if left is None:
+        found = "events is one table: `firmtrail migrate --partition` divides it (docs/scale.md)"
+        return Check("partitions", "info", found)
+    found = f"events is in {len(parts)} partitions, and the largest log has {left} positions left"
+    if partitions.is_near(parts, left):
+        return Check("partitions", "warn", f"{found} before the last: run `firmtrail migrate`")
+    return Check("partitions", "ok", f"{found} before the last")

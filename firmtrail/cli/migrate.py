@@ -12,6 +12,7 @@ from firmtrail.database.file_lock import Locked
 from firmtrail.exits import CouldNotRun
 from firmtrail.schema import checks, migrations
 from firmtrail.schema import migrate as schema
+from firmtrail.schema.dividing import RANGE_POSITIONS, Division
 
 
 @click.command()
@@ -20,6 +21,19 @@ from firmtrail.schema import migrate as schema
 @click.option(
     "--auditor-role", metavar="NAME", help="A Postgres role to grant what an audit reads."
 )
+@click.option(
+    "--partition",
+    is_flag=True,
+    help="Divide the events of a Postgres that was not divided when it was new. Afterwards, "
+    "versions from before schema 0015 can't use the database.",
+)
+@click.option(
+    "--positions",
+    type=click.IntRange(1000),
+    default=RANGE_POSITIONS,
+    show_default=True,
+    help="How many events of a log each new partition holds.",
+)
 @click.pass_obj
 def migrate(
     database: config.DatabaseUrl,
@@ -27,6 +41,8 @@ def migrate(
     instance: str,
     service_role: str | None,
     auditor_role: str | None,
+    partition: bool,
+    positions: int,
 ) -> None:
     """Migrate the database to this version's schema. A database that has this schema is not
     changed, even while a server has it open.
@@ -35,15 +51,20 @@ def migrate(
     `firmtrail serve` needs and nothing more: it can add events, but never change or delete one.
     --auditor-role grants another role what `firmtrail audit` reads: no address, no digest of a
     secret.
+
+    On Postgres, a new database keeps its events in partitions, and each run adds one before a log
+    needs it: docs/scale.md.
     """
     roles = schema.Roles(service_role, auditor_role)
     if roles != schema.NO_ROLES and not database.has_roles:
         raise click.UsageError(
             "--service-role and --auditor-role are for Postgres: a file has no roles."
         )
+    if partition and not database.has_roles:
+        raise click.UsageError("--partition is for Postgres: a file is not divided.")
     opening.note_new(database)
     try:
-        loop.run(_migrate(database, instance, roles))
+        loop.run(_migrate(database, instance, roles, Division(partition, positions)))
     except schema.WrongInstance as error:
         raise CouldNotRun(
             f"{str(error).capitalize()}: give --instance {error.stored}, or name another database."
@@ -56,7 +77,9 @@ def migrate(
     note(f"{database} has the schema of this version.")
 
 
-async def _migrate(database: config.DatabaseUrl, instance: str, roles: schema.Roles) -> None:
+async def _migrate(
+    database: config.DatabaseUrl, instance: str, roles: schema.Roles, division: Division
+) -> None:
     try:
         chosen = back_end(database)
         async with chosen.opened() as db:  # locks a file: no other process may write
@@ -65,6 +88,7 @@ async def _migrate(database: config.DatabaseUrl, instance: str, roles: schema.Ro
                 chosen.migrating(),
                 instance,
                 roles,
+                division=division,
                 progress=lambda name, done: note(f"{name}: {done} rows"),
             )
     except DBAPIError as error:

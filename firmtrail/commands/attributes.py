@@ -5,7 +5,6 @@ change of the device, as if the device had sent those. Both follow after the att
 If this process ends in between, the client says the same again, and the rest is recorded then.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from firmtrail.access import attributes
@@ -32,8 +31,6 @@ class AttributesChange(NamedTuple):
     data: Attributes
     actor: str
     now_ms: int
-    changed: Callable[[Attributes, Mode, Attributes], dict[str, str]] = rules.changed
-    """Decides what the attributes are afterwards."""
 
 
 class DeviceOfLog(NamedTuple):
@@ -52,12 +49,7 @@ async def set_attributes(
     decommissioned, or the attributes would be too many."""
     seen, state = await _seen(db, whose)
     changed = await attributes.change(
-        db,
-        (whose.project, whose.device),
-        change.mode,
-        change.data,
-        now_ms=change.now_ms,
-        changed=change.changed,
+        db, (whose.project, whose.device), change.mode, change.data, now_ms=change.now_ms
     )
     if change.mode != "remove" and change.data:
         control = await recorder.controls.at(whose.log_id, seen.counts.control)

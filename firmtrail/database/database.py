@@ -127,7 +127,7 @@ class AppendRefused(LogUnavailable):
         )
 
 
-APPENDED = ("events", "subtrees", "texts")
+APPENDED = ("events", "identities", "subtrees", "texts")
 """The tables whose rows an append adds at the end of a log."""
 
 

@@ -5,6 +5,10 @@ A log is a sequence of entries at positions 0, 1, 2 … without gaps. An append 
 row locked from `lock` to commit, so there is one order and no position is used twice, on any number
 of servers. An entry's text is the truth: it is stored as it was hashed and never encoded again. The
 other columns of `events` are an index over it.
+
+`events` has no index of streams and identities on PostgreSQL, where it is divided by positions. So
+a statement that looks for these reads `identities`, or `events_by_stream`, which has all columns.
+On SQLite both are names of `events`.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -179,7 +183,7 @@ WHERE log_id = $1"""
 _FIND = """\
 SELECT given.n, events.position, events.recorded_at_ms, events.entry
 FROM given
-CROSS JOIN events
+CROSS JOIN events_by_stream AS events
 WHERE events.log_id = $1
     AND events.stream = given.stream
     AND events.event_id = given.event_id"""

@@ -30,7 +30,7 @@ _COUNT_SOME = """\
 SELECT count(*)
 FROM (
     SELECT 1 AS one
-    FROM events
+    FROM identities
     WHERE log_id = $1 AND stream = $2
     ORDER BY stream
     LIMIT $3) AS found"""
@@ -39,7 +39,7 @@ FROM (
 # regardless of a planner's estimates.
 _READ_BY_INDEX = """\
 SELECT position, recorded_at_ms, entry
-FROM events
+FROM events_by_stream
 WHERE log_id = $1 AND stream = $2 AND position + 0 >= $3 AND position + 0 < $4
 ORDER BY position + 0
 LIMIT $5"""

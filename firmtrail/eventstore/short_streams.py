@@ -8,7 +8,7 @@ from firmtrail.eventstore.log import EntryPage
 
 _READ_STREAM = """\
 SELECT position, recorded_at_ms, entry
-FROM events
+FROM events_by_stream
 WHERE log_id = $1 AND stream = $2 AND position + 0 < $3
 ORDER BY position + 0"""
 """Orders by `position + 0`: a bare `position` lets both planners scan the whole log in its
@@ -16,7 +16,7 @@ order."""
 
 _STREAM_TEXTS = """\
 SELECT events.position, texts.text
-FROM events
+FROM events_by_stream AS events
 JOIN texts ON texts.log_id = events.log_id AND texts.position = events.position
 WHERE events.log_id = $1 AND events.stream = $2 AND events.position + 0 < $3
 ORDER BY events.position + 0"""

@@ -24,6 +24,7 @@ from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import OutdatedCounts
 from firmtrail.rules.release import CurrentReleases, ReleaseState
+from firmtrail.schema import partitions
 from firmtrail.webhooks import stored
 from firmtrail.webhooks.stored import Lag
 
@@ -38,7 +39,7 @@ MODELS_MAX = 1_000
 _SINCE = "Oldest time at which a release newer than some device's version appeared."
 
 
-type _Everywhere = tuple[OutdatedCounts, LogTotals, Lag, ArchiveLag | None]
+type _Everywhere = tuple[OutdatedCounts, LogTotals, Lag, ArchiveLag | None, int | None]
 
 
 class _Model(NamedTuple):
@@ -62,7 +63,7 @@ class FleetTotals:
         answer in time, or if its tables are missing."""
         read = partial(_everywhere, self._db, self._archive)
         try:
-            return text_of(_totals(*await asyncio.wait_for(self._reads.get("", read), WAIT_S)))
+            return text_of(_totals(await asyncio.wait_for(self._reads.get("", read), WAIT_S)))
         except (TimeoutError, Unavailable, NoSuchTable):
             return b""
 
@@ -86,12 +87,11 @@ def model_metrics(project: str, counts: Iterable[VersionCount], current: Current
 async def _everywhere(db: Database, archive: str | None) -> _Everywhere:
     archive_lag = await positions.lag(db, archive) if archive is not None else None
     totals = await outdated.everywhere(db), await sizes.totals(db), await stored.lag(db)
-    return (*totals, archive_lag)
+    return (*totals, archive_lag, await partitions.positions_left(db))
 
 
-def _totals(
-    behind: OutdatedCounts, logs: LogTotals, lag: Lag, archive_lag: ArchiveLag | None
-) -> list[Metric]:
+def _totals(found: _Everywhere) -> list[Metric]:
+    behind, logs, lag, archive_lag, positions_left = found
     since = GaugeMetricFamily("firmtrail_outdated_since_timestamp_seconds", _SINCE)
     if behind.since_ms is not None:
         since.add_metric([], behind.since_ms / 1000)
@@ -111,6 +111,7 @@ def _totals(
         since,
         *_webhooks(lag),
         *([] if archive_lag is None else [_archive(archive_lag)]),
+        *([] if positions_left is None else [_partitions(positions_left)]),
     ]
 
 
@@ -120,6 +121,16 @@ def _archive(lag: ArchiveLag) -> Metric:
         "Number of events that could be in the archive and are not yet, over all logs. Without an "
         "archive there is no value.",
         lag.entries,
+    )
+
+
+def _partitions(positions_left: int) -> Metric:
+    return GaugeMetricFamily(
+        "firmtrail_partition_positions_left",
+        "Number of events that the largest log can take before it reaches the last partition of "
+        "PostgreSQL; below 0 once it has. `firmtrail migrate` adds a partition. Without partitions "
+        "there is no value.",
+        positions_left,
     )
 
 

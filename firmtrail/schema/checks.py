@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, Statement
-from firmtrail.schema import migrations
+from firmtrail.schema import migrations, partitions
 
 _SQLITE_TRIGGERS = """\
 SELECT name, sql
@@ -19,15 +19,21 @@ LIMIT 100"""
 
 _POSTGRES_TRIGGERS = """\
 SELECT
-    tgname, tgenabled::text, pg_get_triggerdef(pg_trigger.oid), prosrc,
+    CAST(relname AS text), tgname, tgenabled::text, pg_get_triggerdef(pg_trigger.oid), prosrc,
     quote_ident(relnamespace::regnamespace::text)
 FROM pg_trigger
 JOIN pg_proc ON pg_proc.oid = tgfoid
 JOIN pg_class ON pg_class.oid = tgrelid
-WHERE tgrelid IN (to_regclass('events'), to_regclass('subtrees'), to_regclass('checkpoints'))
-    AND NOT tgisinternal
-ORDER BY tgname
-LIMIT 100"""
+WHERE NOT tgisinternal
+    AND (tgrelid IN (
+            to_regclass('events'), to_regclass('identities'), to_regclass('subtrees'),
+            to_regclass('checkpoints'))
+        OR tgrelid IN (
+            SELECT inhrelid
+            FROM pg_inherits
+            WHERE inhparent = to_regclass('events')))
+ORDER BY tgname, relname
+LIMIT 50000"""
 
 _POSTGRES_SETTINGS = """\
 SELECT name, setting
@@ -39,9 +45,21 @@ LIMIT 100"""
 _POSTGRES_PRIVILEGES = """\
 SELECT privilege || ' on ' || name
 FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS held(privilege)
-CROSS JOIN unnest(ARRAY['events', 'subtrees', 'checkpoints']) AS guarded(name)
+CROSS JOIN (
+    SELECT unnest(ARRAY['events', 'identities', 'subtrees', 'checkpoints']) AS name
+    UNION
+    SELECT name
+    FROM event_partitions) AS guarded
 WHERE has_table_privilege(current_user, name, privilege)
 ORDER BY name, privilege
+LIMIT 100"""
+
+_POSTGRES_UNFINISHED = """\
+SELECT CAST(relname AS text)
+FROM pg_constraint
+JOIN pg_class ON pg_class.oid = conrelid
+WHERE conname = 'events_bound'
+ORDER BY relname
 LIMIT 100"""
 
 _POSTGRES_ROLES = "SELECT rolname FROM pg_roles ORDER BY rolname LIMIT 100000"
@@ -53,8 +71,18 @@ _POSTGRES_EXPECTED = {  # name -> a pattern of when it fires, and the function t
         r"AFTER INSERT ON \S+ REFERENCING NEW TABLE AS added FOR EACH STATEMENT",
         "refuse_other_than_next()",
     ),
+    "events_identify": (
+        r"AFTER INSERT ON \S+ REFERENCING NEW TABLE AS added FOR EACH STATEMENT",
+        "append_identities()",
+    ),
     "events_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
     "events_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
+    "identities_append": (
+        r"BEFORE INSERT ON \S+ FOR EACH STATEMENT",
+        "refuse_unless_of_events()",
+    ),
+    "identities_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
+    "identities_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
     "subtrees_append": ("BEFORE INSERT ON", "refuse_other_subtree()"),
     "subtrees_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
     "subtrees_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
@@ -75,6 +103,8 @@ _POSTGRES_FILES = (
     "0001_own.postgresql",
     "0004_postgres_guard.postgresql",
     "0008_thinned.postgresql",
+    "0013_identities.postgresql",
+    "0015_guarded.postgresql",
 )
 """The SQL files that create the functions that the triggers run."""
 
@@ -92,12 +122,22 @@ async def sqlite_triggers(db: Database) -> list[str]:
 
 
 async def postgres_triggers(db: Database) -> list[str]:
-    """Returns the faults of the triggers that keep the log append-only."""
-    rows = await db.read(Statement(_POSTGRES_TRIGGERS))
+    """Returns the faults of the triggers that keep the log append-only, of each partition too: a
+    statement that names a partition fires only the statement triggers of that."""
     bodies = _bodies()
-    there = {name: _fires(name, bodies, *row) for name, *row in rows}
-    made = dict.fromkeys(_POSTGRES_EXPECTED, "always, and refuses")
-    return _differences(there, made)
+    there = {
+        _named(table, name): _fires(name, bodies, *row)
+        for table, name, *row in await db.read(Statement(_POSTGRES_TRIGGERS))
+    }
+    parts = [part.name for part in await partitions.partitions(db)]
+    of_events = [name for name in _POSTGRES_EXPECTED if name.startswith("events_")]
+    expected = {*_POSTGRES_EXPECTED, *(_named(part, name) for part in parts for name in of_events)}
+    return _differences(there, dict.fromkeys(expected, "always, and refuses"))
+
+
+def _named(table: str, trigger: str) -> str:
+    """Returns how a fault names a trigger: with the table, if its own name does not say it."""
+    return trigger if trigger.startswith(table) else f"{trigger} of {table}"
 
 
 def _bodies() -> dict[str, str]:
@@ -170,6 +210,12 @@ async def postgres_synchronous_commit(db: Database) -> str:
 async def postgres_privileges(db: Database) -> list[str]:
     """Returns what this role may do to the log other than reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]
+
+
+async def postgres_unfinished(db: Database) -> list[str]:
+    """Returns the parts of `events` that a run of `migrate` gave a bound, and was ended before it
+    made another part after them: they refuse appends past it."""
+    return [name for [name] in await db.read(Statement(_POSTGRES_UNFINISHED))]
 
 
 async def missing_roles(db: Database, names: Iterable[str]) -> list[str]:

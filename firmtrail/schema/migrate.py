@@ -21,7 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from firmtrail.database.database import Contended
 from firmtrail.database.migrating import Migrating
-from firmtrail.schema import migrations
+from firmtrail.schema import dividing, migrations
+from firmtrail.schema.dividing import Division
 from firmtrail.schema.migrations import FOLDER
 from firmtrail.schema.migrations.steps import OnMigrationProgress
 
@@ -72,6 +73,7 @@ class Roles(NamedTuple):
 
 
 NO_ROLES = Roles()
+AS_IT_IS = Division()
 
 
 class WrongInstance(Exception):
@@ -91,6 +93,7 @@ async def migrate(
     instance: str,
     roles: Roles = NO_ROLES,
     *,
+    division: Division = AS_IT_IS,
     progress: OnMigrationProgress = lambda _name, _done: None,
     folders: Sequence[Path] = (VERSIONS,),
 ) -> None:
@@ -98,13 +101,15 @@ async def migrate(
 
     On a database that servers share, this runs as the owner, while they write, and grants `roles`
     what they need. Each revision is one transaction; it is tried again if it gets a lock too late.
+    Then `events` is divided, if the database is new or `division` wants it, and gets partitions
+    ahead of its logs.
     A database of one process is migrated in one transaction, and no other process may have it open.
 
     Raises `WrongInstance` where the database already has another name, `Contended` where others
     keep a lock for longer than RETRY_S.
     """
     engine = _engine(database)
-    do = partial(_migrate, to=_Target(database, instance, roles, progress, folders))
+    do = partial(_migrate, to=_Target(database, instance, roles, division, progress, folders))
     try:
         if database.is_alone:
             async with engine.begin() as connection:
@@ -150,11 +155,13 @@ class _Target(NamedTuple):
     database: Migrating
     instance: str
     roles: Roles
+    division: Division
     progress: OnMigrationProgress
     folders: Sequence[Path]
 
 
-def _migrate(connection: Connection, to: _Target) -> None:
+def _config(connection: Connection, to: _Target) -> Config:
+    """Returns what alembic needs to run the revisions."""
     config = Config()
     config.set_main_option("path_separator", "newline")
     config.set_main_option(
@@ -164,12 +171,20 @@ def _migrate(connection: Connection, to: _Target) -> None:
     config.attributes["connection"] = connection
     config.attributes["progress"] = to.progress
     config.attributes["is_alone"] = to.database.is_alone
+    return config
+
+
+def _migrate(connection: Connection, to: _Target) -> None:
+    config = _config(connection, to)
     try:
         command.upgrade(config, "head")
     except CommandError as error:
         if isinstance(error.__cause__, ResolutionError):  # this code has no file of that revision
             raise NewerSchema from error
         raise
+    is_new = connection.scalar(_INSTANCE) is None
+    if not to.database.is_alone:
+        _divide(connection, to.division, is_new=is_new)
     _name_instance(connection, to.instance)
     scripts = ScriptDirectory.from_config(config)
     service = [*_SERVICE_GRANTS, *_declared(scripts, "SERVICE_GRANTS")]
@@ -178,11 +193,23 @@ def _migrate(connection: Connection, to: _Target) -> None:
         if role is not None:
             _grant(connection, role, grants)
     if not to.database.is_alone:
+        dividing.share(connection)
         connection.commit()
 
 
+def _divide(connection: Connection, division: Division, *, is_new: bool) -> None:
+    """Divides `events` into partitions if that is wanted, and adds those that logs need soon."""
+    if dividing.is_divided(connection):
+        dividing.add_ahead(connection, division.positions)
+    elif is_new or division.is_wanted:
+        dividing.divide(connection, division.positions)
+
+
+_INSTANCE = text("SELECT name FROM instance LIMIT 1")
+
+
 def _name_instance(connection: Connection, instance: str) -> None:
-    stored = connection.scalar(text("SELECT name FROM instance LIMIT 1"))
+    stored = connection.scalar(_INSTANCE)
     if stored is None:
         named = "INSERT INTO instance (name, compatible_from) VALUES (:name, :since)"
         connection.execute(text(named), {"name": instance, "since": migrations.HEAD})

@@ -23,7 +23,6 @@ from tests.databases import (
     migrating,
     new_log,
     opened,
-    read,
     sqlite_template,
     write,
 )
@@ -77,7 +76,28 @@ SUBTREE_REPLACEMENTS = (
     "INSERT INTO subtrees (log_id, level, number, hash) VALUES (1, 1, -1, 'x')",
     "UPDATE OR REPLACE subtrees SET number = 0 WHERE number = 1",
 )
+PLANTED_IDENTITY = (
+    "INSERT INTO identities (log_id, stream, event_id, position) VALUES (1, 'device/d1', 'r.x', 2)"
+)
+IDENTITY_CHANGES = (
+    "UPDATE identities SET position = 0 WHERE position = 1",
+    "UPDATE identities SET event_id = 'r.b' WHERE event_id = 'r.a'",
+    "UPDATE identities SET log_id = 2",
+    "DELETE FROM identities WHERE position = 1",
+    "DELETE FROM identities",
+    "TRUNCATE identities",
+    PLANTED_IDENTITY,
+    f"{PLANTED_IDENTITY} ON CONFLICT DO NOTHING",
+)
+PARTITION_CHANGES = (
+    *(text.replace("events", "events_0") for text in CHANGES),
+    *(text.replace("events", "events_0") for text in GAPS),
+    "TRUNCATE events_0",
+    "TRUNCATE events_100000000",
+    f"INSERT INTO events_100000000 ({COLUMNS}) VALUES (1, 100000000, 'new', 'new', 1, 'x')",
+)
 EVENTS = "SELECT * FROM events ORDER BY log_id, position"
+IDENTITIES = "SELECT * FROM identities ORDER BY log_id, position"
 SUBTREES = "SELECT * FROM subtrees ORDER BY log_id, level, number"
 
 
@@ -143,17 +163,42 @@ async def owner(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
     [
         *(*CHANGES, "TRUNCATE events", "TRUNCATE events CASCADE"),
         *(*SUBTREE_CHANGES, "TRUNCATE subtrees", "TRUNCATE subtrees CASCADE"),
+        *IDENTITY_CHANGES,
     ],
 )
 async def test_a_log_on_postgres_refuses_changes_by_its_owner(
     owner: asyncpg.Connection, text: str, replication_role: str
 ) -> None:
     await owner.execute(f"SET session_replication_role = {replication_role}")
-    before = [await owner.fetch(rows) for rows in (EVENTS, SUBTREES)]
+    before = [await owner.fetch(rows) for rows in (EVENTS, IDENTITIES, SUBTREES)]
     with pytest.raises(asyncpg.RaiseError, match="append-only"):
         await owner.execute(text)
-    assert [len(rows) for rows in before] == [3, 2]
-    assert [await owner.fetch(rows) for rows in (EVENTS, SUBTREES)] == before
+    assert [len(rows) for rows in before] == [3, 3, 2]
+    assert [await owner.fetch(rows) for rows in (EVENTS, IDENTITIES, SUBTREES)] == before
+
+
+@pytest.mark.parametrize("replication_role", ["origin", "replica"])
+@pytest.mark.parametrize("text", PARTITION_CHANGES)
+async def test_a_partition_refuses_what_the_whole_table_refuses(
+    owner: asyncpg.Connection, text: str, replication_role: str
+) -> None:
+    await owner.execute(f"SET session_replication_role = {replication_role}")
+    before = [await owner.fetch(rows) for rows in (EVENTS, IDENTITIES)]
+    with pytest.raises(REFUSED, match=r"append-only|duplicate key"):
+        await owner.execute(text)
+    assert [await owner.fetch(rows) for rows in (EVENTS, IDENTITIES)] == before
+
+
+async def test_a_row_that_is_appended_to_a_partition_by_its_name_has_its_identity(
+    owner: asyncpg.Connection,
+) -> None:
+    transaction = owner.transaction()
+    await transaction.start()
+    await owner.execute(LOCK)
+    await owner.execute(_of_strangers(3).replace("events", "events_0"))
+    identity = "SELECT position FROM identities WHERE log_id = 1 AND stream = 'n3'"
+    assert await owner.fetchval(identity) == 3
+    await transaction.rollback()
 
 
 def _of_strangers(*positions: int) -> str:
@@ -253,6 +298,10 @@ async def served_url(postgres: PostgresServer, postgres_template: str) -> AsyncI
         "DROP TRIGGER events_no_change ON events",
         "DROP TABLE events",
         "SET session_replication_role = replica",
+        *IDENTITY_CHANGES,
+        *PARTITION_CHANGES,
+        "DROP TABLE events_0",
+        "ALTER TABLE events DETACH PARTITION events_0",
         "UPDATE texts SET text = 'x'",
         "UPDATE access_record SET actor = 'x'",
         "DELETE FROM access_record",
@@ -268,6 +317,19 @@ async def test_the_role_that_serves_may_not_change_the_log(served_url: str, text
     connection = await asyncpg.connect(served_url)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute(text)
+    await connection.close()
+
+
+async def test_the_role_that_serves_can_give_no_table_the_trigger_of_identities(
+    served_url: str,
+) -> None:
+    connection = await asyncpg.connect(served_url)
+    await connection.execute("CREATE TEMP TABLE mine (LIKE public.events)")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute(
+            "CREATE TRIGGER mine AFTER INSERT ON mine REFERENCING NEW TABLE AS added "
+            "FOR EACH STATEMENT EXECUTE FUNCTION append_identities()"
+        )
     await connection.close()
 
 
@@ -309,40 +371,3 @@ async def test_the_documented_commands_remove_rows_ahead_of_the_head(
         [receipt] = await receipts(Recorder(db), log_id, report(report_id="a"))
         assert receipt.position == 1
         assert await checks.postgres_triggers(db) == []
-
-
-COVERED = "DELETE FROM checkpoints WHERE size IN (1, 255, 300)"
-UNCOVERED = (
-    "DELETE FROM checkpoints",
-    "DELETE FROM checkpoints WHERE size = 256",
-    "DELETE FROM checkpoints WHERE size <= 256",
-    "DELETE FROM checkpoints WHERE size = 301",
-    "UPDATE checkpoints SET note = 'x' WHERE size = 1",
-    "UPDATE checkpoints SET size = 2 WHERE size = 1",
-)
-
-
-async def checkpoints_of(db: Database, *sizes: int) -> list[int]:
-    for size in sizes:
-        await write(db, "INSERT INTO checkpoints (log_id, size, note) VALUES (1, $1, '')", size)
-    rows = await read(db, "SELECT size FROM checkpoints WHERE log_id = 1 ORDER BY size")
-    return [size for [size] in rows]
-
-
-async def test_only_a_checkpoint_that_a_later_one_covers_is_deleted(db: Database) -> None:
-    """Another log's checkpoint covers nothing of this one."""
-    await write(db, "INSERT INTO checkpoints (log_id, size, note) VALUES (2, 302, '')")
-    assert await checkpoints_of(db, 1, 255, 256, 300, 301) == [1, 255, 256, 300, 301]
-    for text in UNCOVERED:
-        with pytest.raises(Exception, match="append-only"):
-            await write(db, text)
-    assert await checkpoints_of(db) == [1, 255, 256, 300, 301]
-    await write(db, COVERED)
-    assert await checkpoints_of(db) == [256, 301]
-
-
-async def test_a_new_checkpoint_deletes_those_that_have_become_old(db: Database) -> None:
-    assert await checkpoints_of(db, 1, 2, 256, 257, 300, 4351) == [1, 2, 256, 257, 300, 4351]
-    assert await checkpoints_of(db, 4352) == [256, 257, 300, 4351, 4352]
-    assert await checkpoints_of(db, 4607) == [256, 257, 300, 4351, 4352, 4607]
-    assert await checkpoints_of(db, 10_000) == [256, 300, 4352, 4607, 10_000]

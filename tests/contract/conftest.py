@@ -1,6 +1,6 @@
 """Fixtures of several contract tests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +30,10 @@ async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIte
 async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
     async with new_move(db, other_url, tmp_path) as move:
         yield move
+
+
+@pytest.fixture
+def empty_postgres(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a PostgreSQL without any table."""
+    with postgres.fresh_database("template1") as url:
+        yield url

@@ -173,7 +173,9 @@ ORDER BY option_name
 LIMIT 9"""
 
 
-@pytest.mark.parametrize("table", ["events", "device_history", "fleet_moves"])
+@pytest.mark.parametrize(
+    "table", ["events_0", "events_100000000", "identities", "device_history", "fleet_moves"]
+)
 async def test_new_rows_of_a_table_that_grows_are_vacuumed_and_frozen_in_pieces(
     postgres_url: str, table: str
 ) -> None:

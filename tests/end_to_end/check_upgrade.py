@@ -82,6 +82,7 @@ class Place:
         self._database = database
         self._folder = folder
         self._log = folder / f"{name}.log"
+        self.keys = keys
         self._options = [*keys, "--port", str(port), "--drain-delay", "3"]
         self.server: Server | None = None
         self.runs = ""
@@ -259,8 +260,7 @@ async def test_old_and_new_servers_serve_side_by_side_without_a_failed_request(
     assert load.failed == []
     assert [fault for place in places for fault in place.faults()] == []
     assert sum(each.unavailable + each.interrupted for each in writers) == 0
-    for version in (old, new):
-        version.done(database, *keys, "audit", "verify", "--project", PROJECT)
+    new.done(database, *keys, "audit", "verify", "--project", PROJECT)
     new.done(database, *keys, "audit", "replay", "--project", PROJECT)
     assert await untruths(site) == []
 
@@ -272,7 +272,8 @@ async def under_load(
     versions: tuple[Version, Version],
     database: str,
 ) -> int:
-    """Migrates and restarts while requests come; returns how many servers were started again."""
+    """Migrates and restarts while requests come, and divides the table of events once only new
+    servers run; returns how many servers were started again."""
     old, new = versions
     stop = asyncio.Event()
     async with ledger.session() as session, asyncio.TaskGroup() as tasks:
@@ -284,6 +285,10 @@ async def under_load(
                 await asyncio.to_thread(new.done, database, "migrate")
                 await ledger.until_all_go_on(writers)
                 moves = await restarts(places, old, new)
+                await ledger.until_all_go_on(writers)
+                verify = (*places[0].keys, "audit", "verify", "--project", PROJECT)
+                await asyncio.to_thread(old.done, database, *verify)
+                await asyncio.to_thread(new.done, database, "migrate", "--partition")
                 await ledger.until_all_go_on(writers)
         finally:
             stop.set()

@@ -9,6 +9,12 @@ from typing import Any
 from alembic import context
 from sqlalchemy import text
 
+_COMPATIBLE_FROM = """\
+UPDATE instance
+SET compatible_from = :since
+WHERE compatible_from IS NULL OR compatible_from < :since"""
+"""Never names older code than before: a revision does not say what was done apart from it."""
+
 
 def _state_compatibility(**given: Any) -> None:
     """Stores, in the transaction of the revision, which code may use the new schema."""
@@ -17,9 +23,7 @@ def _state_compatibility(**given: Any) -> None:
     if compatible_from is not None:
         connection = context.get_context().connection
         assert connection is not None
-        connection.execute(
-            text("UPDATE instance SET compatible_from = :since"), {"since": compatible_from}
-        )
+        connection.execute(text(_COMPATIBLE_FROM), {"since": compatible_from})
 
 
 context.configure(
