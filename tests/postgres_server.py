@@ -25,8 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-START_SECONDS_MAX = 30
-STOP_SECONDS_MAX = 30
+from tests.patience import PATIENCE_S
+
 FAST = ("-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 _numbers = count(1)
 
@@ -193,14 +193,14 @@ class PostgresServer:
             self._psql.close()
         self._process.send_signal(how)
         try:
-            self._process.wait(STOP_SECONDS_MAX)
+            self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
             raise
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS_MAX
+        deadline = time.monotonic() + PATIENCE_S
         status = self._data / "postmaster.pid"  # ends in "ready" when connections are taken
         while self._process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError):

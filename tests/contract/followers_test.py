@@ -12,6 +12,7 @@ from firmtrail.eventstore import log
 from firmtrail.followers.following import Following
 from firmtrail.recording.recorder import Recorder
 from tests.fleet import receipts, register, report
+from tests.patience import PATIENCE_S
 
 STEP_EVENTS = 3
 
@@ -76,7 +77,7 @@ async def running(following: Following[Stretch]) -> AsyncGenerator[asyncio.Task[
 
 
 async def until_copied(copier: Copier, events: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while copier.position < events:
             await asyncio.sleep(0.005)
 
@@ -116,7 +117,7 @@ async def test_a_failing_follower_tries_again_until_it_succeeds(
     await register(recorder, log_id, "d1")
     copier.error = Unavailable("away")
     async with running(Following(copier)) as task:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(copier.steps) < 4:
                 await asyncio.sleep(0.005)
         copier.error = None
@@ -129,7 +130,7 @@ async def test_an_unexpected_error_ends_the_task(
 ) -> None:
     await register(recorder, log_id, "d1")
     copier.error = ZeroDivisionError("a bug")
-    async with running(Following(copier)) as task, asyncio.timeout(10):
+    async with running(Following(copier)) as task, asyncio.timeout(PATIENCE_S):
         with pytest.raises(ZeroDivisionError):
             await task
 
@@ -140,7 +141,7 @@ async def test_a_commit_wakes_an_idle_follower(
     following = Following(copier)
     recorder.on_commit.append(following.wake)
     async with running(following):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await following.next_round().wait()
         await register(recorder, log_id, "d1")
         await until_copied(copier, 1)  # long before `idle_s`

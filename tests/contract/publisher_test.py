@@ -21,6 +21,7 @@ from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from tests.databases import INSTANCE, new_log, read
 from tests.fleet import receipts, register, report
+from tests.patience import PATIENCE_S
 from tests.publishing import ACME, SIGNER, new_publisher, opened
 
 GROWTHS = (1, 2, 5, 250, 260, 3)
@@ -256,7 +257,7 @@ async def test_a_wait_for_a_checkpoint_ends_with_the_round_that_publishes_it(
     await asyncio.sleep(0.02)
     assert not waiting.done()
     await publisher.following.round()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await waiting).size == 1
 
 

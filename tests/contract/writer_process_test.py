@@ -34,6 +34,7 @@ from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
 from tests.contract.scripts import COUNT, SEEN, dying, process_id, seeing
 from tests.databases import new_log, read, write
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -194,6 +195,6 @@ async def test_a_file_that_is_not_a_database_is_refused_immediately(tmp_path: Pa
     path.write_text("this is no database, but long enough to be one" * 100)
     with pytest.raises(Unavailable, match="not a database"):
         await SQLite.open(path, script_modules=["firmtrail.recording.reports"])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(Unavailable, match="not a database"):
             await SQLite.open(path)  # and no process keeps it locked

@@ -17,12 +17,12 @@ from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.site import P, entries, get, new_site, post, post_and_hang_up
 from tests.end_to_end.truth import untruths
+from tests.patience import PATIENCE_S
 
 WRITERS = 3
 DEVICE = "d1"
 REPORTS = f"{P}/devices/{DEVICE}/reports"
 ARRIVAL_SECONDS = 0.3
-STOPS_SECONDS_MAX = 3
 """A worker notices within a second that it has to stop."""
 LOCK_SECONDS = 5
 """How long a server waits for a lock, on either back end."""
@@ -69,7 +69,7 @@ async def test_a_stopping_server_answers_accepted_requests_and_accepts_no_more(
             ]
             await asyncio.sleep(ARRIVAL_SECONDS)
             server.send(signal.SIGTERM)
-            async with asyncio.timeout(STOPS_SECONDS_MAX):
+            async with asyncio.timeout(PATIENCE_S):
                 while await accepts(server.url):
                     await asyncio.sleep(0.05)
             assert not any(task.done() for task in posts)

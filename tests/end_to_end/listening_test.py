@@ -16,6 +16,7 @@ from tests.databases import sqlite_template
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT, Server
+from tests.patience import PATIENCE_S
 
 REPORTS = "/api/v1/projects/acme/devices/d1/reports"
 JSON = ("-H", "Content-Type: application/json")
@@ -141,7 +142,7 @@ def test_a_server_takes_over_the_service_managers_sockets_and_reports_to_it(
         unix.bind(str(path))
         unix.listen()
         manager.bind(str(notified))
-        manager.settimeout(30)
+        manager.settimeout(PATIENCE_S)
         fds = ",".join(str(os.dup(each.fileno())) for each in (tcp, unix))
         passed = [int(fd) for fd in fds.split(",")]
         command = ["--database", database_url, "serve"]

@@ -14,6 +14,7 @@ from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import frozen
 from tests.end_to_end.site import P, Site, get, post
 from tests.end_to_end.truth import untruths
+from tests.patience import PATIENCE_S
 from tests.postgres_server import PostgresServer
 
 WRITERS = 3
@@ -112,6 +113,6 @@ async def assert_unavailable(session: ClientSession, url: str, site: Site) -> No
 
 
 async def until_ready(session: ClientSession, url: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await get(session, f"{url}/readyz")).status != 200:
             await asyncio.sleep(0.1)

@@ -7,8 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
-START_S = 20
 
 
 def free_port() -> int:
@@ -71,7 +72,7 @@ def haproxy(folder: Path, port: int, upstream: str) -> list[str]:
 
 
 async def until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         assert process.poll() is None, "the proxy runs"
         with socket.socket() as tried:

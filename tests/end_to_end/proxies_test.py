@@ -23,7 +23,6 @@ from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import Server
 from tests.end_to_end.proxies import (
     DEPLOY,
-    START_S,
     certificate,
     free_port,
     haproxy,
@@ -31,6 +30,7 @@ from tests.end_to_end.proxies import (
     until_it_answers,
 )
 from tests.end_to_end.site import MODEL, P, Site, get, new_site, post
+from tests.patience import PATIENCE_S
 
 CLIENT = "127.0.0.9"
 LONG_POLL_S = 2
@@ -91,7 +91,7 @@ async def test_the_client_is_known_and_can_not_pass_for_another(proxied: Proxied
     url = f"{proxied.url}/api/v1/login"
     async with proxied.session.post(url, json=body, headers=SPOOFED) as answer:
         assert answer.status == 401
-    async with asyncio.timeout(START_S):  # the line is written after the answer
+    async with asyncio.timeout(PATIENCE_S):  # the line is written after the answer
         while not (lines := lines_of(proxied.server, "/api/v1/login")):
             await asyncio.sleep(0.05)
     assert [line["address"] for line in lines] == [CLIENT]
@@ -148,7 +148,7 @@ async def test_events_pass_immediately(proxied: Proxied) -> None:
         assert (
             await post(proxied.session, f"{proxied.device}/reports", secret, report)
         ).status == 201
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not (await stream.content.readline()).startswith(b"data:"):
                 pass
 

@@ -18,10 +18,10 @@ from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.end_to_end.rebuilds import DEVICES, REPORTS, fill, rebuild_of
 from tests.end_to_end.truth import untruths
+from tests.patience import PATIENCE_S
 
 KILLS = int(os.environ.get("FIRMTRAIL_TEST_REBUILD_KILLS", "3"))
 WRITERS = 3
-ENDS_S_MAX = 60
 REBUILD = ("rebuild", "--project", "acme")
 
 
@@ -41,7 +41,7 @@ async def test_a_rebuild_that_is_killed_repeatedly_ends_right(
                 interrupted += bool((await rebuild_of(socket, "GET"))["is_running"])
                 server.kill()
             server.start()
-        async with ledger.load(session, writers, server.url), asyncio.timeout(ENDS_S_MAX):
+        async with ledger.load(session, writers, server.url), asyncio.timeout(PATIENCE_S):
             state = await rebuild_of(socket, "POST")
             while state["is_running"]:
                 await asyncio.sleep(0.05)
@@ -79,7 +79,7 @@ async def test_on_postgres_another_process_takes_over_from_a_killed_one(
     server = serve(postgres_url)
     async with ledger.session() as session, ledger.load(session, writers, server.url):
         process = await asyncio.create_subprocess_exec(*command, env=ENVIRONMENT, stderr=DEVNULL)
-        async with opened(postgres_url) as db, asyncio.timeout(ENDS_S_MAX):
+        async with opened(postgres_url) as db, asyncio.timeout(PATIENCE_S):
             while not await read(db, "SELECT name FROM rebuilds WHERE position > 0"):
                 await asyncio.sleep(0.01)
         process.kill()

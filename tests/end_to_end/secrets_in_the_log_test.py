@@ -22,6 +22,7 @@ from tests.contract.migrations import run_outside
 from tests.databases import migrate_now
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.end_to_end.site import P, Site, new_site
+from tests.patience import PATIENCE_S
 from tests.postgres_server import PostgresServer
 
 CANARY = "hushhush-canary-0123456789-abcdefghijklmnop"
@@ -29,8 +30,6 @@ CANARY = "hushhush-canary-0123456789-abcdefghijklmnop"
 SHORT = "hushhush"
 """Short enough to be checked by its hash. It is a part of every canary."""
 PASSWORD = "hushhush-DBPW"
-START_SECONDS_MAX = 30
-STOP_SECONDS_MAX = 40
 
 
 class Output:
@@ -58,7 +57,7 @@ class Output:
         return b"".join(self._chunks).decode(errors="replace")
 
     def _wait_for_url(self) -> str:
-        deadline = time.monotonic() + START_SECONDS_MAX
+        deadline = time.monotonic() + PATIENCE_S
         while not (found := re.search(r"http://127\.0\.0\.1:\d+", self.text())):
             assert time.monotonic() < deadline and self._process.poll() is None, self.text()
             time.sleep(0.05)
@@ -66,15 +65,15 @@ class Output:
 
     def end(self) -> str:
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(STOP_SECONDS_MAX)
-        self._reader.join(STOP_SECONDS_MAX)
+        self._process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
         return self.text()
 
     def kill(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        self._reader.join(STOP_SECONDS_MAX)
+        self._reader.join(PATIENCE_S)
         os.close(self._source)
 
 

@@ -26,11 +26,11 @@ from tests.end_to_end.rebuilds import DEVICES, fill, rebuild_of
 from tests.end_to_end.site import MODEL, P, entries, get, new_site, post
 from tests.end_to_end.truth import untruths
 from tests.end_to_end.waiting import wait_until
+from tests.patience import PATIENCE_S
 
 WORKERS = 2
 CLIENTS = 6
 ROUNDS = 3
-ENDS_S_MAX = 15
 """A worker notices within a second that the first process has ended, and then ends its requests."""
 CONNECTIONS_MAX = 100
 
@@ -125,7 +125,7 @@ async def test_a_rebuild_whose_worker_was_killed_is_continued_by_another(
     assert (await rebuild_of(path, "POST"))["views"]
     for worker in workers(server.pid):
         os.kill(worker, signal.SIGKILL)
-    async with asyncio.timeout(ENDS_S_MAX):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await rebuild_of(path, "GET"))["views"], "it was not interrupted"
         while (state := await rebuild_of(path, "GET"))["views"]:
             await asyncio.sleep(0.1)
@@ -167,7 +167,7 @@ async def test_a_stream_of_one_worker_has_the_events_of_another(
             for number in range(3):
                 body = {"version": f"7.0.{number}"}
                 assert (await post(reporting, url, site.secrets["d0"], body)).status == 201
-                async with asyncio.timeout(ENDS_S_MAX):
+                async with asyncio.timeout(PATIENCE_S):
                     await stream.content.readuntil(f"7.0.{number}".encode())
 
 

@@ -22,6 +22,7 @@ from tests.end_to_end.ledger import Writer
 from tests.end_to_end.processes import Server, frozen
 from tests.end_to_end.site import P, Site, get, post
 from tests.end_to_end.truth import untruths
+from tests.patience import PATIENCE_S
 from tests.people import begin_session, new_access
 from tests.postgres_server import PostgresServer, Standby
 
@@ -97,7 +98,7 @@ async def reads(session: ClientSession, server: Server) -> dict[str, int]:
 async def until_used(session: ClientSession, pair: Pair) -> None:
     """Waits until the standby answers."""
     url = f"{pair.reading.url}{P}/devices"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             before = (await reads(session, pair.reading)).get("standby", 0)
             await get(session, url, pair.site.admin)
@@ -240,7 +241,7 @@ async def test_a_stream_from_the_standby_has_every_event_in_order(pair: Pair) ->
 async def anext_data(content: Any) -> tuple[int, bytes]:
     """Returns the position and the entry of the stream's next event."""
     position = -1
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not (line := await content.readline()).startswith(b"data: "):
             if line.startswith(b"id: "):
                 position = int(line.removeprefix(b"id: "))

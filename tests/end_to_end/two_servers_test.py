@@ -15,6 +15,7 @@ from tests.end_to_end.ledger import Unit, Writer
 from tests.end_to_end.processes import workers
 from tests.end_to_end.site import P, Site, entries, get, post, post_and_hang_up
 from tests.end_to_end.truth import untruths
+from tests.patience import PATIENCE_S
 
 CLIENTS = 8
 REQUESTS_EACH = 120
@@ -137,6 +138,6 @@ def connections(pid: int) -> int:
 
 
 async def until(is_reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not is_reached():
             await asyncio.sleep(0.05)

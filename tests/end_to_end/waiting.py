@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 
-SECONDS_MAX = 30
+from tests.patience import PATIENCE_S
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS_MAX
+    deadline = time.monotonic() + PATIENCE_S
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.05)

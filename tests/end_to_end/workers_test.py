@@ -90,7 +90,8 @@ def test_a_worker_that_a_signal_ends_is_replaced_alone(
     server: Server, number: signal.Signals
 ) -> None:
     for _ in range(2):
-        first = workers(server.pid)[0]
+        wait_until(lambda: len(serving_workers(server.pid)) == WORKERS)
+        first = serving_workers(server.pid)[0]
         os.kill(first, number)
         wait_until(partial(is_replaced, server, first))
     wait_until(lambda: status(f"{server.url}/readyz") == 200)
