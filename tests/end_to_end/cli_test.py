@@ -13,7 +13,7 @@ import pytest
 
 from tests.databases import migrate_now, sqlite_template
 from tests.end_to_end.asking import COULD_NOT_RUN, DONE, FOUND_WRONG, SEED, ask
-from tests.end_to_end.command import firmtrail, in_process, new_project
+from tests.end_to_end.command import command_line, in_process, new_project
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.postgres_server import PostgresServer
@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> str:
 
 
 def test_help_lists_every_command_and_each_command_has_help() -> None:
-    listed = firmtrail("sqlite:///x", "--help")
+    listed = command_line("sqlite:///x", "--help")
     assert listed.exit_code == DONE
     for name in (
         "serve",
@@ -52,7 +52,7 @@ def test_help_lists_every_command_and_each_command_has_help() -> None:
 
 
 def test_an_option_may_come_from_the_environment(database: str) -> None:
-    done = firmtrail(database, "doctor", FIRMTRAIL_DOCTOR_JSON="1")
+    done = command_line(database, "doctor", FIRMTRAIL_DOCTOR_JSON="1")
     assert done.json[0]["check"] == "SQLite"
 
 
@@ -74,7 +74,7 @@ def test_a_server_creates_its_database_and_ends_with_0(serve: Serve, tmp_path: P
 
 def test_only_one_server_serves_a_file(serve: Serve, database: str) -> None:
     serve(database)
-    done = firmtrail(database, "serve", "--port", "0")
+    done = command_line(database, "serve", "--port", "0")
     assert done.exit_code == COULD_NOT_RUN
     assert "another process" in done.said
 
@@ -83,14 +83,14 @@ def test_the_next_server_starts_after_one_was_killed(serve: Serve, database: str
     server = serve(database)
     server.kill()
     server.start()
-    assert firmtrail(database, "project", "add", "acme").exit_code == DONE
+    assert command_line(database, "project", "add", "acme").exit_code == DONE
 
 
 def test_commands_do_the_same_with_a_server_and_without(serve: Serve, database: str) -> None:
     token = new_project(database)
-    added = firmtrail(database, "device", "add", "before", "--project", "acme", "--model", "m1")
+    added = command_line(database, "device", "add", "before", "--project", "acme", "--model", "m1")
     server = serve(database)
-    assert firmtrail(database, "device", "add", "after", "--project", "acme").exit_code == DONE
+    assert command_line(database, "device", "add", "after", "--project", "acme").exit_code == DONE
     path = f"{server.url}/api/v1/projects/acme/devices"
     found = json.loads(ask(path, token)[1])["items"]
     assert [(each["device"], each["model"]) for each in found] == [
@@ -108,10 +108,10 @@ def test_a_password_is_read_from_standard_input(serve: Serve, database: str) -> 
     server = serve(database)
     person = ("user", "add", "Ann@example.org", "--project", "acme", "--role", "viewer")
     assert in_process(database, *person, "--password-stdin").exit_code == COULD_NOT_RUN
-    assert firmtrail(database, *person, "--password-stdin", stdin="pa ss\n").exit_code == DONE
+    assert command_line(database, *person, "--password-stdin", stdin="pa ss\n").exit_code == DONE
     login = {"email": "ann@example.org", "password": "pa ss"}
     assert ask(f"{server.url}/api/v1/login", body=login)[0] == 200
-    assert firmtrail(database, "user", "erase", "ann@example.org").exit_code == DONE
+    assert command_line(database, "user", "erase", "ann@example.org").exit_code == DONE
     assert ask(f"{server.url}/api/v1/login", body=login)[0] == 401
 
 
@@ -185,7 +185,7 @@ def test_an_interrupted_import_can_be_repeated(database: str, tmp_path: Path) ->
     file = tmp_path / "fleet.ndjson"
     file.write_text("".join(f'{{"device": "d{n}", "tags": ["t"]}}\n' for n in range(1500)))
     arguments = ("device", "import", str(file), "--project", "acme")
-    first = firmtrail(database, *arguments)
+    first = command_line(database, *arguments)
     assert (first.exit_code, len(first.lines)) == (DONE, 1500)
     assert in_process(database, *arguments).exit_code == FOUND_WRONG
     again = in_process(database, *arguments, "--reissue-never-seen")
@@ -197,7 +197,7 @@ def test_an_interrupted_import_can_be_repeated(database: str, tmp_path: Path) ->
 
 def test_migrate_next_to_a_server_says_whether_it_is_needed(serve: Serve, database: str) -> None:
     serve(database)
-    assert firmtrail(database, "migrate").exit_code == DONE
+    assert command_line(database, "migrate").exit_code == DONE
     other = in_process(database, "migrate", "--instance", "other")
     assert (other.exit_code, "not of other" in other.said) == (COULD_NOT_RUN, True)
     with contextlib.closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
@@ -210,7 +210,7 @@ def test_migrate_next_to_a_server_says_whether_it_is_needed(serve: Serve, databa
 
 def test_the_doctor_finds_no_fault_next_to_a_server(serve: Serve, database: str) -> None:
     serve(database)
-    done = firmtrail(database, "doctor", "--json")
+    done = command_line(database, "doctor", "--json")
     assert done.exit_code == DONE
     found = {row["check"]: row["verdict"] for row in done.json}
     assert set(found) == {
@@ -247,7 +247,7 @@ def test_the_doctor_checks_postgres(postgres: PostgresServer) -> None:
     url = postgres.create_database("doctor")
     assert in_process(url, "doctor").exit_code == FOUND_WRONG
     migrate_now(url)
-    found = {row["check"]: row["verdict"] for row in firmtrail(url, "doctor", "--json").json}
+    found = {row["check"]: row["verdict"] for row in command_line(url, "doctor", "--json").json}
     assert found.pop("durability") == "fail"  # the tests' server turns it off for speed
     assert found.pop("role") == "warn"  # the tests connect as the owner
     assert [found.pop(name) for name in ("signing key", "artifacts")] == ["warn", "warn"]
@@ -276,10 +276,10 @@ def test_a_demo_answers_the_requests_of_the_seed(serve: Serve, database: str) ->
 
 def test_postgres_must_be_migrated_before_it_is_served(postgres: PostgresServer) -> None:
     url = postgres.create_database("not_migrated")
-    done = firmtrail(url, "serve", "--port", "0", "--no-publishing")
+    done = command_line(url, "serve", "--port", "0", "--no-publishing")
     assert done.exit_code == COULD_NOT_RUN
     assert "firmtrail migrate" in done.said
-    assert firmtrail(url, "migrate").exit_code == DONE
+    assert command_line(url, "migrate").exit_code == DONE
     assert in_process(url, "migrate").exit_code == DONE
     assert in_process(f"{url}x", "serve", "--no-publishing").exit_code == COULD_NOT_RUN
 

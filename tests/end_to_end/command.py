@@ -1,16 +1,20 @@
-"""Runs `firmtrail COMMAND` as a process, with its output and its exit code."""
+"""Runs `firmtrail COMMAND`, with its output and its exit code."""
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 from click.testing import CliRunner
 
 from firmtrail.main import main
+from tests.end_to_end.forked import Forked, Streams
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.own_log import own_log
 
@@ -35,7 +39,24 @@ class Done:
         return [msgspec.json.decode(line) for line in self.out.splitlines()]
 
 
+def command_line(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
+    """Runs a command as a shell does: Python starts, and imports it."""
+    command = [sys.executable, "-m", "firmtrail", "--database", database, *arguments]
+    return Done(
+        subprocess.run(
+            command,
+            env={**ENVIRONMENT, **environment},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+    )
+
+
 def firmtrail(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
+    """Runs a command in a process."""
     return _run(database, arguments, COMMAND_SECONDS_MAX, stdin=stdin, environment=environment)
 
 
@@ -52,24 +73,21 @@ def _run(
     stdin: str,
     environment: Mapping[str, str],
 ) -> Done:
-    command = [sys.executable, "-m", "firmtrail", "--database", database, *arguments]
-    try:
-        process = subprocess.run(
-            command,
-            env={**ENVIRONMENT, **environment},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=seconds_max,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as late:
-        printed = b"".join(filter(None, (late.stdout, late.stderr)))  # bytes, whatever `text` says
-        said = printed.decode(errors="replace")
-        raise AssertionError(
-            f"{arguments} took over {seconds_max} s, and printed: {said}"
-        ) from late
-    return Done(process)
+    with TemporaryDirectory() as folder:
+        streams = Streams(*(Path(folder) / name for name in ("out", "said", "stdin")))
+        streams.stdin.write_text(stdin)
+        started = ("--database", database, *arguments)
+        process = Forked(started, {**ENVIRONMENT, **environment}, streams)
+        try:
+            exit_code = process.wait(seconds_max)
+        except subprocess.TimeoutExpired as late:
+            process.send_signal(signal.SIGKILL)
+            printed = streams.out.read_text() + streams.said.read_text()
+            raise AssertionError(
+                f"{arguments} took over {seconds_max} s, and printed: {printed}"
+            ) from late
+        out, said = streams.out.read_text(), streams.said.read_text()
+    return Done(subprocess.CompletedProcess(started, exit_code, out, said))
 
 
 @contextlib.contextmanager

@@ -24,9 +24,7 @@ ANSWERED_S = 15
 class Limited(Server):
     """Runs a server with a low hard limit of descriptors and a lower soft limit."""
 
-    def __init__(self, database: str, log: Path, *options: str) -> None:
-        super().__init__(database, log, *options)
-        self._command = ["prlimit", f"--nofile=256:{DESCRIPTORS}", "--", *self._command]
+    _through = ("prlimit", f"--nofile=256:{DESCRIPTORS}", "--")
 
 
 @pytest.fixture

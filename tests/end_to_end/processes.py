@@ -14,10 +14,12 @@ from typing import Any, Self
 import msgspec
 
 from firmtrail.database import file_lock
+from tests.end_to_end.forked import Forked, Streams
+from tests.patience import PATIENCE_S
 from tests.postgres_server import PostgresServer
 
-START_SECONDS_MAX = 20
-STOP_SECONDS_MAX = 30
+TEMPORARY = "temporary"
+"""The folder next to a server's log for its temporary files."""
 TCP_LISTEN = "0A"
 """The state of a socket that listens, in `/proc/net/tcp` (proc_pid_net(5))."""
 ENVIRONMENT = {
@@ -33,21 +35,23 @@ this machine: aiohttp reads all of them when it is imported, and no test connect
 class Server:
     """Runs one server while the context is entered; it can be ended and started meanwhile.
 
-    Each start takes a free port, so `url` changes.
+    Each start takes a free port, so `url` changes. Temporary files of the server lie next to its
+    log, where a killed server may leave them.
     """
 
+    _through: tuple[str, ...] = ()
+    """A program, with its arguments, that starts the server."""
+
     def __init__(self, database: str, log: Path, *options: str, source: Path | None = None) -> None:
-        self._command = [
-            *(sys.executable, "-m", "firmtrail", "--database", database),
-            *("serve", "--port", "0", *options),
-        ]
+        self._arguments = ["--database", database, "serve", "--port", "0", *options]
         embedded = database.startswith("sqlite:///")
         if not embedded and "--signing-key-file" not in options:
-            self._command.append("--no-publishing")
+            self._arguments.append("--no-publishing")
         self._file = Path(database.removeprefix("sqlite:///")) if embedded else None
         self._log = log
         self._source = source
         """The folder with the code; None: this one's."""
+        self._temporary = log.parent / TEMPORARY
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -74,23 +78,30 @@ class Server:
     def start(self) -> None:
         """Starts on the database as it is, and returns when it serves."""
         started = len(self.said("serving"))
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self._source,
-                env=ENVIRONMENT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C ends the tests, which stop the server
-            )
-        deadline = time.monotonic() + START_SECONDS_MAX
+        self._process = self._new_process()
+        deadline = time.monotonic() + PATIENCE_S
         while len(said := self.said("serving")) == started:
             if not self.is_running or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"the server did not start:\n{self._log.read_text()}")
             time.sleep(0.01)
         self.url = said[-1]["url"]
+
+    def _new_process(self) -> "subprocess.Popen[bytes] | Forked":
+        self._temporary.mkdir(exist_ok=True)
+        environment = ENVIRONMENT | {"TMPDIR": str(self._temporary)}
+        if not (self._through or self._source or "--workers" in self._arguments):
+            return Forked(self._arguments, environment, Streams(self._log, self._log))
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [*self._through, sys.executable, "-m", "firmtrail", *self._arguments],
+                cwd=self._source,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C ends the tests, which stop the server
+            )
 
     def kill(self) -> None:
         """Kills the server and its workers with SIGKILL: nothing is flushed or answered."""
@@ -110,7 +121,7 @@ class Server:
 
     def exit_code(self) -> int:
         """Waits for the end, and returns the exit code."""
-        return self._process.wait(STOP_SECONDS_MAX)
+        return self._process.wait(PATIENCE_S)
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Returns every line of its log with this event, since the first start."""
@@ -187,6 +198,6 @@ def _writes(pid: int) -> bool:
 def _await_release(file: Path) -> None:
     """Waits until the process that writes for a killed server is gone: it is not a child
     process."""
-    deadline = time.monotonic() + STOP_SECONDS_MAX
+    deadline = time.monotonic() + PATIENCE_S
     while file_lock.is_locked(file) and time.monotonic() < deadline:
         time.sleep(0.001)
