@@ -14,7 +14,7 @@ import msgspec
 from click.testing import CliRunner
 
 from firmtrail.main import main
-from tests.end_to_end.forked import Forked, Streams
+from tests.end_to_end.forked import Constants, Forked, Streams
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.own_log import own_log
 
@@ -57,27 +57,29 @@ def command_line(database: str, *arguments: str, stdin: str = "", **environment:
 
 def firmtrail(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
     """Runs a command in a process."""
-    return _run(database, arguments, COMMAND_SECONDS_MAX, stdin=stdin, environment=environment)
+    return run(database, arguments, stdin=stdin, environment=environment)
 
 
 def firmtrail_within(seconds_max: float, database: str, *arguments: str) -> Done:
     """Runs a command that may take longer than others."""
-    return _run(database, arguments, seconds_max, stdin="", environment={})
+    return run(database, arguments, seconds_max=seconds_max)
 
 
-def _run(
+def run(
     database: str,
     arguments: Sequence[str],
-    seconds_max: float,
     *,
-    stdin: str,
-    environment: Mapping[str, str],
+    seconds_max: float = COMMAND_SECONDS_MAX,
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+    constants: Constants | None = None,
 ) -> Done:
+    """Runs a command in a process, with other values of constants."""
     with TemporaryDirectory() as folder:
         streams = Streams(*(Path(folder) / name for name in ("out", "said", "stdin")))
         streams.stdin.write_text(stdin)
         started = ("--database", database, *arguments)
-        process = Forked(started, {**ENVIRONMENT, **environment}, streams)
+        process = Forked(started, {**ENVIRONMENT, **(environment or {})}, streams, constants)
         try:
             exit_code = process.wait(seconds_max)
         except subprocess.TimeoutExpired as late:

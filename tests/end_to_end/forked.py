@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,10 @@ _context = get_context("forkserver")
 _context.set_forkserver_preload(list(IMPORTED))
 
 
+type Constants = Mapping[tuple[str, str], object]
+"""The new values of names, each of them with its module."""
+
+
 class Streams(NamedTuple):
     """Holds the files of a process. It appends its output to them."""
 
@@ -47,10 +52,15 @@ class Forked:
     """A running process, with the methods of `subprocess.Popen` that tests call."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], streams: Streams
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        streams: Streams,
+        constants: Constants | None = None,
     ) -> None:
-        """Starts it in a session of its own."""
-        self._process = _context.Process(target=_run, args=(arguments, environment, streams))
+        """Starts it in a session of its own, with other values of constants."""
+        given = (arguments, environment, streams, constants or {})
+        self._process = _context.Process(target=_run, args=given)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -70,7 +80,12 @@ class Forked:
             os.kill(self.pid, number)
 
 
-def _run(arguments: Sequence[str], environment: Mapping[str, str], streams: Streams) -> None:
+def _run(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    streams: Streams,
+    constants: Constants,
+) -> None:
     os.setsid()  # Ctrl-C ends the tests, which stop the server
     appended = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     for number, path, flags in (
@@ -84,5 +99,7 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], streams: Stre
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 (multiprocessing has closed it)
     os.environ.clear()
     os.environ.update(environment)
+    for (module, name), value in constants.items():
+        setattr(import_module(module), name, value)
     sys.argv[1:] = arguments
     main()

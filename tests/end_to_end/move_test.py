@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -14,25 +12,31 @@ from aiohttp import ClientSession
 
 from firmtrail import config
 from firmtrail.cli.back_ends import back_end
+from firmtrail.database import file_lock
 from firmtrail.publishing import checkpoint, signing_key
 from tests import databases
 from tests.databases import opened, write
 from tests.end_to_end import ledger
 from tests.end_to_end.audits import name_the_log_before
 from tests.end_to_end.conftest import Serve
+from tests.end_to_end.forked import Forked, Streams
 from tests.end_to_end.moving import (
     ADDRESS,
     DEVICES,
     Place,
     Story,
     name_instance,
+    settling,
     sqlite_place,
 )
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.end_to_end.site import MODEL, Answer, P, new_site
+from tests.end_to_end.waiting import wait_until
 from tests.postgres_server import PostgresServer
 
 KINDS = ("sqlite", "postgres")
+SHORT_S, NEVER_S = 0.3, 3_600.0
+"""How long a move waits for servers, where none runs; and one that does not come so far."""
 
 type Make = Callable[[str, str], Place]
 
@@ -161,25 +165,26 @@ async def open_logs(place: Place) -> list[int]:
     return [number for [number] in rows]
 
 
-async def killed_after(it: Story, seconds: float, *, is_stopped: bool = False) -> None:
-    """Starts a move, and kills it with SIGKILL; possibly some time after the project stopped."""
-    command = [sys.executable, "-m", "firmtrail", "--database", it.old.url, "project", "move"]
-    command += ["acme", "--to", it.new.url, "--redirect-to", ADDRESS]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env=ENVIRONMENT | it.old.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+@contextlib.contextmanager
+def killed(it: Story, settle_s: float) -> Iterator[None]:
+    """Starts a move, and kills it with SIGKILL after the block."""
+    command = ("--database", it.old.url, "project", "move", "acme", "--to", it.new.url)
+    nowhere = Path(os.devnull)
+    process = Forked(
+        (*command, "--redirect-to", ADDRESS),
+        ENVIRONMENT | it.old.environment,
+        Streams(nowhere, nowhere),
+        settling(settle_s),
     )
-    while is_stopped and await open_logs(it.old):
-        await asyncio.sleep(0.1)
-    await asyncio.sleep(seconds)
-    with contextlib.suppress(ProcessLookupError):  # it may have ended
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
-    await asyncio.sleep(0.5)  # the process that writes for it ends
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the process that writes for it
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    files = [place.file for place in (it.old, it.new) if place.file]
+    wait_until(lambda: not any(map(file_lock.is_locked, files)))  # what writes for it ends
 
 
 @pytest.mark.parametrize("kinds", [("sqlite", "postgres"), ("postgres", "sqlite")])
@@ -188,14 +193,15 @@ async def test_a_killed_move_continues(
 ) -> None:
     it = await recorded(make, serve, session, kinds)
     before = await open_logs(it.old)
-    for seconds in (2.5, 4, 5, 6, 7, 9):
-        await killed_after(it, seconds)
+    for seconds in (0.1, 0.3, 0.5, 0.6, 0.8, 1.2):
+        with killed(it, SHORT_S):
+            await asyncio.sleep(seconds)
         here, there = await open_logs(it.old), await open_logs(it.new)
         assert (here, there) in [(before, []), ([], []), ([], [2])]
-    done = await asyncio.to_thread(it.moved)
+    done = await asyncio.to_thread(it.moved, settle_s=SHORT_S)
     assert done.exit_code == 0, done.said
     assert (await open_logs(it.old), await open_logs(it.new)) == ([], [2])
-    again = await asyncio.to_thread(it.moved)  # nothing is left to do
+    again = await asyncio.to_thread(it.moved, settle_s=SHORT_S)  # nothing is left to do
     assert again.exit_code == 0, again.said
     new = it.new.serve(serve)
     known = {"version": "1.0.7", "report_id": "r0-7"}
@@ -212,13 +218,15 @@ async def test_a_move_is_undone_as_long_as_nothing_was_recorded_there(
     undo = ("--undo",)
     nothing = await asyncio.to_thread(it.move, *undo)
     assert (nothing.exit_code, "is not being moved" in nothing.said) == (2, True)
-    await killed_after(it, 1, is_stopped=True)
+    with killed(it, NEVER_S):
+        while await open_logs(it.old):
+            await asyncio.sleep(0.01)
     assert (await open_logs(it.old), await open_logs(it.new)) == ([], [])
     undone = await asyncio.to_thread(it.move, *undo)
     assert undone.exit_code == 0, undone.said
     assert (await open_logs(it.old), await open_logs(it.new)) == ([1], [])
     for _ in range(2):
-        assert (await asyncio.to_thread(it.moved)).exit_code == 0
+        assert (await asyncio.to_thread(it.moved, settle_s=SHORT_S)).exit_code == 0
         assert await open_logs(it.old) == []
         undone = await asyncio.to_thread(it.move, *undo)
         assert undone.exit_code == 0, undone.said

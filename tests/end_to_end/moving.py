@@ -7,14 +7,21 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import ClientSession
 
+from firmtrail.cli.project_moves import SETTLE_S
 from tests.databases import opened, sqlite_template, write
-from tests.end_to_end.command import Done, firmtrail
+from tests.end_to_end.command import Done, run
 from tests.end_to_end.conftest import Serve
+from tests.end_to_end.forked import Constants
 from tests.end_to_end.processes import Server
 from tests.end_to_end.site import MODEL, Answer, P, Site
 
 ADDRESS = "https://eu.example"
 DEVICES = [f"d{n}" for n in range(12)]
+
+
+def settling(settle_s: float) -> Constants:
+    """Lets a move wait so long until every server has seen it: where none runs, it may be short."""
+    return {("firmtrail.cli.project_moves", "SETTLE_S"): settle_s}
 
 
 class Place(NamedTuple):
@@ -32,8 +39,13 @@ class Place(NamedTuple):
         options = (*key, *published) if self.has_key else ()
         return serve(self.url, "--instance", self.instance, *options)
 
-    def run(self, *arguments: str) -> Done:
-        return firmtrail(self.url, *arguments, **self.environment)
+    def run(self, *arguments: str, settle_s: float = SETTLE_S) -> Done:
+        return run(self.url, arguments, environment=self.environment, constants=settling(settle_s))
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an embedded database."""
+        return None if self.has_key else Path(self.url.removeprefix("sqlite:///"))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -117,11 +129,12 @@ class Story:
             found.append({name: answer.json.get(name) for name in ("version", "rollout", "source")})
         return found
 
-    def move(self, *options: str) -> Done:
-        return self.old.run("project", "move", "acme", "--to", self.new.url, *options)
+    def move(self, *options: str, settle_s: float = SETTLE_S) -> Done:
+        command = ("project", "move", "acme", "--to", self.new.url, *options)
+        return self.old.run(*command, settle_s=settle_s)
 
-    def moved(self) -> Done:
-        return self.move("--redirect-to", ADDRESS)
+    def moved(self, *, settle_s: float = SETTLE_S) -> Done:
+        return self.move("--redirect-to", ADDRESS, settle_s=settle_s)
 
     def commands_say_where(self, url: str) -> None:
         """Checks that commands on the old database and on its server name the new instance."""
