@@ -1,5 +1,6 @@
 """`firmtrail rollout start`, `advance`, `pause` … and `rollback`: steer the fleet."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,42 @@ _dry_run = click.option(
 )
 
 
+_WINDOW = (
+    click.option(
+        "--window",
+        help='When a maintenance window opens: a cron expression such as "0 2 * * MON-FRI".',
+    ),
+    click.option(
+        "--window-duration",
+        "window_duration_s",
+        type=Whole(60, 604_800),
+        default=14_400,
+        help="With --window: how many seconds it stays open.",
+    ),
+    click.option(
+        "--window-timezone",
+        default="UTC",
+        help="With --window: a zone such as Europe/Berlin, or device for each device's own.",
+    ),
+)
+
+
+def _window_options[Command: Callable[..., Any]](command: Command) -> Command:
+    """Adds --window, --window-duration and --window-timezone, which `_body_of` joins."""
+    for option in reversed(_WINDOW):
+        command = option(command)
+    return command
+
+
+def _body_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Returns the body of a request, from the options of its command."""
+    window, duration_s = options.pop("window"), options.pop("window_duration_s")
+    timezone = options.pop("window_timezone")
+    if window is not None:
+        options["window"] = {"cron": window, "duration_s": duration_s, "timezone": timezone}
+    return local.without_none(options)
+
+
 @click.group()
 def rollout() -> None:
     """Send devices to a release, step by step."""
@@ -53,22 +90,7 @@ def rollout() -> None:
     help="A file with the phases of the rollout, in JSON or YAML.",
 )
 @click.option("--start-at", help="A time, such as 2026-03-15T02:00:00Z, before which it waits.")
-@click.option(
-    "--window",
-    help='When a maintenance window opens: a cron expression such as "0 2 * * MON-FRI".',
-)
-@click.option(
-    "--window-duration",
-    "window_duration_s",
-    type=Whole(60, 604_800),
-    default=14_400,
-    help="With --window: how many seconds it stays open.",
-)
-@click.option(
-    "--window-timezone",
-    default="UTC",
-    help="With --window: a zone such as Europe/Berlin, or device for each device's own.",
-)
+@_window_options
 @click.option(
     "--pause-at",
     type=Whole(0, 100),
@@ -98,9 +120,6 @@ def start(
     pause_at: int | None,
     min_reports: int,
     plan_file: Path | None,
-    window: str | None,
-    window_duration_s: int,
-    window_timezone: str,
     json: bool,
     **options: Any,
 ) -> None:
@@ -110,15 +129,9 @@ def start(
     """
     if plan_file is not None:
         options["plan"] = files.structure(plan_file)
-    if window is not None:
-        options["window"] = {
-            "cron": window,
-            "duration_s": window_duration_s,
-            "timezone": window_timezone,
-        }
     if pause_at is not None:
         options["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
-    path, body = remote.path(project, "rollouts"), local.without_none(options)
+    path, body = remote.path(project, "rollouts"), _body_of(options)
     tried, answer = service.run(partial(_tried_and_started, path=path, body=body))
     for warning in tried.get("warnings", []):
         output.note(warning)
@@ -226,6 +239,7 @@ _command("approve", "Approve a rollout that waits for it; its starter can't.")
 @_cohort
 @_tag
 @_percent
+@_window_options
 @_rollback_reason
 @_dry_run
 @remote.service_options
@@ -239,7 +253,7 @@ def rollback(service: remote.Service, /, *, project: str, json: bool, **options:
         raise click.UsageError(
             "A rollback needs --reason TEXT. Only --dry-run, which counts the devices, needs none."
         )
-    path, body = remote.path(project, "rollbacks"), local.without_none(options)
+    path, body = remote.path(project, "rollbacks"), _body_of(options)
     tried, answer = service.run(partial(_tried_and_started, path=path, body=body))
     for warning in tried.get("warnings", []):
         output.note(warning)

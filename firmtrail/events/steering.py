@@ -107,6 +107,8 @@ class RollbackStarted(Event, frozen=True):
     """The only cohort that it is meant for."""
     tag: str | None = None
     """The only tag that it is meant for."""
+    window: Window | None = None
+    """The times at which it offers something new; without it, at any time."""
     reason: str | None = None
 
 

@@ -73,8 +73,11 @@ def _delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int
         yield f"It waits until {found.approvals} other {members} approved it."
     if found.start_at_ms is not None and found.start_at_ms <= now_ms:
         yield f"Its start, {time_text(found.start_at_ms)}, is in the past: it starts immediately."
+    yield from _closed(now, found, max(now_ms, found.start_at_ms or 0))
+
+
+def _closed(now: Control, found: rollout.RolloutState, begin_ms: int) -> Iterator[str]:
     title, times, _ = window_of(now, found)
-    begin_ms = max(now_ms, found.start_at_ms or 0)
     if times is None or times.timezone == window.DEVICE_ZONE:
         return
     if not window.is_open(times, times.timezone, begin_ms):
@@ -83,10 +86,13 @@ def _delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int
         yield f"{title} is closed when it starts: nothing is offered{until}."
 
 
-def recall_cautions(now: Control, found: rollout.RolloutState, running: int) -> list[str]:
+def recall_cautions(
+    now: Control, found: rollout.RolloutState, running: int, now_ms: int
+) -> list[str]:
     """Returns in sentences what may be wrong with a rollback whose bad version runs on so many
-    devices: that there are none, and that an earlier rollback is for all of its devices."""
-    return [*_unused(now, found, running), *_repeated(now, found)]
+    devices: that there are none, that an earlier rollback is for all of its devices, and that its
+    window is closed."""
+    return [*_unused(now, found, running), *_repeated(now, found), *_closed(now, found, now_ms)]
 
 
 def _unused(now: Control, found: rollout.RolloutState, running: int) -> Iterator[str]:

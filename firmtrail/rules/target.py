@@ -10,7 +10,7 @@ from collections.abc import Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from firmtrail.events.steering import Cause
+from firmtrail.events.steering import Cause, Window
 from firmtrail.events.times import time_text
 from firmtrail.rules import offer, refusals, rollout, settings, window
 from firmtrail.rules.control import is_withdrawn
@@ -188,7 +188,8 @@ def _rollback(situation: Situation) -> _Finding:
     if target is None:
         return _Verdict("no_previous", _no_way_back(situation, found), rollout=found.id), "", inputs
     says = f"rollback {found.id} sends it from {found.bad_version} to {target}"
-    return _Verdict("rollback", says, target, found.id), "", inputs
+    verdict = _Verdict("rollback", says, target, found.id)
+    return _outside_window(situation, found, target) or verdict, "", inputs
 
 
 def _way_back(situation: Situation, found: RolloutState) -> str | None:
@@ -271,27 +272,36 @@ def _verdict_of(situation: Situation, found: RolloutState) -> _Verdict:
         case "scheduled" if (start_ms := found.start_at_ms) is not None:
             says = f"{name} starts at {time_text(start_ms)}"
             return _Verdict("scheduled", says, version, found.id, start_ms)
-    return _outside_window(situation, found) or _Verdict(
+    return _outside_window(situation, found, version) or _Verdict(
         "rollout", f"{name} sends it to {version}", version, found.id
     )
 
 
-def _outside_window(situation: Situation, found: RolloutState) -> _Verdict | None:
+def _outside_window(situation: Situation, found: RolloutState, version: str) -> _Verdict | None:
     """Returns the verdict that the device waits for the window to open. Returns None if it is open,
     and if an offer was made inside it, which stays valid."""
-    device, own = situation.device, found.window_times
-    _, times, _ = settings.window_of(situation.control.settings, own, device.model, device.cohort)
-    if times is None or found.version is None:
+    times = _window_of(situation, found)
+    if times is None:
         return None
     zone = window.zone_of(times, situation.timezone)
     if window.is_open(times, zone, situation.now_ms):
         return None
-    if offer.is_made(situation.offers, found.id, found.version):
+    if offer.is_made(situation.offers, found.id, version):
         return None
     opens_ms = window.next_opening(times, zone, situation.now_ms)
     when = f"opens at {time_text(opens_ms)}" if opens_ms else "never opens again"
-    says = f"the window of rollout {found.id} {when}"
-    return _Verdict("window", says, found.version, found.id, opens_ms)
+    kind = "rollback" if found.is_rollback else "rollout"
+    says = f"the window of {kind} {found.id} {when}"
+    return _Verdict("window", says, version, found.id, opens_ms)
+
+
+def _window_of(situation: Situation, found: RolloutState) -> Window | None:
+    """Returns the window that counts for the device; for a rollback, only one of its own."""
+    device, own = situation.device, found.window_times
+    if found.is_rollback:
+        return own
+    of_project = situation.control.settings
+    return settings.window_of(of_project, own, device.model, device.cohort).times
 
 
 def _inputs(found: RolloutState, situation: Situation) -> Inputs:

@@ -12,9 +12,9 @@ from firmtrail.rules.settings import RolloutWindow
 
 
 def window_of(now: Control, found: RolloutState) -> RolloutWindow:
-    """Returns the window of a rollout, or the one that it inherits. Rollbacks have none."""
+    """Returns the window of a rollout, or the one that it inherits. Rollbacks inherit none."""
     if found.is_rollback:
-        return RolloutWindow("Its window", None)
+        return RolloutWindow("Its window", found.window_times)
     return settings.window_of(now.settings, found.window_times, found.model, found.cohort)
 
 

@@ -1,6 +1,7 @@
 """A recall counts to which versions devices return as its offers then send them."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ async def log_id(db: Database, recorder: Recorder) -> int:
     return found
 
 
-def tried(**members: str) -> RolloutState:
+def tried(**members: Any) -> RolloutState:
     wanted = RollbackStarted(BAD, "m", 10_000, **members)
     return rollout.started(Recorded(0, 0, "rollout/", "e", "user/u", wanted))
 

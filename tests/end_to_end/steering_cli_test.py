@@ -4,6 +4,7 @@ import io
 import re
 import socketserver
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 
@@ -34,6 +35,10 @@ def check_warnings(done: Callable[..., Done]) -> None:
     recalled = done("rollback", "1.1.0", *M, "--reason", "burns")
     assert recalled.out.startswith("r_")
     assert "No device of m runs 1.1.0 now." in recalled.said
+    opening = datetime.now(UTC) + timedelta(hours=12)
+    window = ("--window", f"{opening.minute} {opening.hour} * * *", "--window-duration", "60")
+    tried = done("rollback", "1.1.0", *M, *window, "--dry-run").said
+    assert "Its window is closed when it starts" in tried
     again = f"A recall of 1.1.0 is under way already: {recalled.out.strip()}."
     assert again in done("rollback", "1.1.0", *M, "--dry-run").said
     assert again in done("rollback", "1.1.0", *M, "--reason", "burns").said

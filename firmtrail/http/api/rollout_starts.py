@@ -116,6 +116,8 @@ class WantedRollback(StrictBody, frozen=True, kw_only=True):
     cohort: Name | None = None
     tag: Name | None = None
     percent: Percent = 100
+    window: WantedWindow | None = None
+    """Without it, devices go back at any time, whatever windows the settings name."""
     reason: FreeText | None = None
     dry_run: bool = False
 
@@ -214,6 +216,7 @@ async def post_rollback(call: Call[Any, WantedRollback]) -> web.Response:
         body.fallback if body.to == "previous" else None,
         body.cohort,
         body.tag,
+        window_of(body.window) if body.window else None,
     )
     if body.dry_run:
         return await _dry(call, partial(_try_rollback, call, wanted))
@@ -261,7 +264,8 @@ async def _try_rollback(call: AnyCall, wanted: RollbackStarted) -> StartedRollba
     async with consistent_read(call) as now:
         tried = unstarted(call, control.decide_rollback(now.control, wanted))
         devices, returns = await named_devices(call, now, tried)
-    warnings = recall_cautions(now.control, tried, devices.named)
+    now_ms = call.services.access.now_ms()
+    warnings = recall_cautions(now.control, tried, devices.named, now_ms)
     return StartedRollback(
         rollout=None, devices=devices, returns=returns, warnings=warnings or UNSET
     )
