@@ -142,7 +142,11 @@ async def test_a_download_url_of_a_withdrawn_release_is_gone(offered: Site) -> N
 
 
 async def test_a_decommissioned_device_has_no_downloads(offered: Site) -> None:
+    """A new secret ends no download that was granted."""
     url = await url_of(offered)
+    rotated = await offered.call("POST", f"{D}/secret", caller="operator", json={})
+    assert rotated.status == 201
+    assert (await offered.call("GET", url)).status == 200
     assert (await offered.call("DELETE", D, caller="operator")).status in {200, 204}
     assert (await offered.call("GET", url)).status == 404
 

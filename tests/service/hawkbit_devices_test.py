@@ -75,6 +75,19 @@ async def test_a_device_is_asked_what_it_is_at_first_and_after_an_outcome(ddi: D
     assert await size(site) == before
 
 
+async def test_a_device_that_installs_is_not_asked_what_it_is(ddi: Ddi) -> None:
+    """Its old version would look like the end of the install."""
+    await ddi.call("PUT", "/configData", {"data": {"version": "1.0.0"}})
+    await roll_out(ddi.site)
+    action = (await ddi.deployment())["id"]
+    assert (await ddi.site.call("DELETE", f"{D}/attributes", caller="operator")).status < 300
+    assert "configData" in await ddi.links()
+    assert await ddi.say(action, "proceeding") == 200
+    assert "configData" not in await ddi.links()
+    assert await ddi.say(action, "closed", "success") == 200
+    assert "configData" in await ddi.links()
+
+
 async def test_memfaults_linux_device_joins_says_what_it_is_and_gets_its_update(ddi: Ddi) -> None:
     """It is SWUpdate, with the project's key as gateway token, and three attributes."""
     site = ddi.site

@@ -26,6 +26,7 @@ from firmtrail.protocols.hawkbit.shapes import (
     PollingConfig,
     StopId,
 )
+from firmtrail.rules.action import is_sticky
 from firmtrail.rules.artifact import Protocol
 from firmtrail.rules.offer import Offer, latest
 
@@ -93,13 +94,14 @@ async def _links(call: AnyCall, now: Current) -> dict[str, Link]:
 
 
 def wants_attributes(now: Current) -> bool:
-    """Returns whether the device should say what it is. While it is at work on an action it is not
-    asked, because an old version would look like the end of that."""
+    """Returns whether the device should say what it is. While it installs an action it is not
+    asked, because an old version would look like the end of that; before, only if it never said
+    anything."""
     seen, state = now.decided.seen, now.decided.state
+    if now.action is not None:
+        return seen.said_at_ms is None and not is_sticky(now.action)
     if seen.said_at_ms is None:
         return True
-    if now.action is not None:
-        return False
     if seen.question is not None:
         return True
     if state.status not in OUTCOMES:
