@@ -40,12 +40,17 @@ _log = structlog.get_logger("firmtrail")
 
 def serve(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
     """Serves on these sockets until a signal to stop."""
-    logs.configure(sys.stdout, serving.log_level, serving.log_format)
-    descriptors.raise_limit()
-    os.umask(UMASK)
+    prepare_process(serving)
     loop.tune_for_serving()
     with refusing_a_second_server():
         loop.run(_watched(serving, bound))
+
+
+def prepare_process(serving: config.Serving) -> None:
+    """Sets what all processes of a server inherit: the log, the limit of descriptors, the umask."""
+    logs.configure(sys.stdout, serving.log_level, serving.log_format)
+    descriptors.raise_limit()
+    os.umask(UMASK)
 
 
 @contextlib.contextmanager

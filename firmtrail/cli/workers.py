@@ -19,7 +19,6 @@ import os
 import queue
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from multiprocessing import get_context, sharedctypes
@@ -36,13 +35,12 @@ from prometheus_client import multiprocess
 
 from firmtrail import config
 from firmtrail.application.app import RUNNER_OPTIONS, SERVICES
-from firmtrail.cli import assembly, logs, loop, signals, sockets, systemd
+from firmtrail.cli import assembly, loop, signals, sockets, systemd
 from firmtrail.cli.back_ends import Shared, back_end
-from firmtrail.cli.server import SCRIPTS, UMASK, refusing_a_second_server
+from firmtrail.cli.server import SCRIPTS, prepare_process, refusing_a_second_server
 from firmtrail.database.database import Unavailable
 from firmtrail.database.sqlite_process import run_safely
 from firmtrail.exits import CouldNotRun
-from firmtrail.http import descriptors
 from firmtrail.http.connection import HttpRunner
 from firmtrail.repeats import Repeats
 
@@ -63,9 +61,7 @@ _log = structlog.get_logger("firmtrail")
 
 def serve(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
     """Serves on these sockets until a signal to stop, and ends the process with its exit code."""
-    logs.configure(sys.stdout, serving.log_level, serving.log_format)
-    descriptors.raise_limit()
-    os.umask(UMASK)
+    prepare_process(serving)
     certificates = sockets.Certificates(serving.tls) if serving.tls else None
     with contextlib.ExitStack() as stack:
         with refusing_a_second_server():

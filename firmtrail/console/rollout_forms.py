@@ -98,7 +98,17 @@ def asked_texts(query: Mapping[str, str], names: Iterable[str]) -> dict[str, str
     }
 
 
-def rows_shown(texts: Texts) -> int:
+def shown(texts: Texts, faults: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the fields of the form for its template, with the faults by the fields' names."""
+    return {
+        "texts": texts,
+        "rows": _rows_shown(texts),
+        "kept": list(_kept(texts)),
+        "faults": faults,
+    }
+
+
+def _rows_shown(texts: Texts) -> int:
     """Returns how many rows the form shows: some empty ones follow the last that is filled in."""
     filled = [row for row in range(PLAN_PHASES_MAX) if _is_filled(texts, row)]
     return min(PLAN_PHASES_MAX, max(filled, default=0) + 1 + ROWS_SPARE)
@@ -251,6 +261,6 @@ def _field_of(pointer: str, rows: Sequence[int]) -> str:
     return _POINTERS.get(pointer, pointer)
 
 
-def kept(texts: Texts) -> Iterator[tuple[str, str]]:
+def _kept(texts: Texts) -> Iterator[tuple[str, str]]:
     """Yields the fields that are not empty, for a form that sends them again."""
     return ((name, text) for name, text in texts.items() if text)

@@ -152,10 +152,7 @@ async def _shown(
         moment=Moment(now.size),
         status=status if faults else HTTPStatus.OK,
         releases=releases,
-        texts=texts,
-        rows=rollout_forms.rows_shown(texts),
-        kept=list(rollout_forms.kept(texts)),
-        faults=faults or {},
+        **rollout_forms.shown(texts, faults or {}),
         tried=tried,
         key=confirm.new_key(),
     )
