@@ -49,11 +49,13 @@ async def verify_log(
     audit = _Audit(log, known, findings)
     head = await _checked_head(audit)
     tree, columns = await _tree_at(audit, start), ColumnCheck(log, start, findings)
+    named = identities.new_sum()
     at_start = range(tree.size, tree.size + 1)
     _compare_roots(audit, tree, await roots_at(log, known, at_start, findings))
     async for run in rows.runs(log, start, head.size, findings):
         for stored in run:
             columns.check(stored)
+            named.add(stored.stream, stored.event_id, stored.position)
         if run[0].position == tree.size:  # a gap ends the tree
             await _grow(audit, tree, run)
         advance(len(run))
@@ -61,7 +63,7 @@ async def verify_log(
         await _compare_end(audit, tree, head)
     _compare_head(audit, head, columns, is_whole=start == 0)
     await _check_texts(audit, columns, head.size)
-    await identities.check(log, head.size, findings)
+    await identities.check(log, range(start, head.size), named, findings)
     return tree
 
 

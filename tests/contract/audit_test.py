@@ -205,5 +205,6 @@ async def test_an_identity_that_was_recorded_twice_is_found_on_any_page(
             changed.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
     async with opened(sqlite_url) as db:
         findings = Findings()
-        await identities.check(AuditedLog(db, 1, "acme", 1, "firmtrail/acme/1"), 14, findings)
+        log = AuditedLog(db, 1, "acme", 1, "firmtrail/acme/1")
+        await identities.check(log, range(0), identities.new_sum(), findings)
     assert [each.where for each in findings.kept] == ["position 1", "position 5", "position 9"]
