@@ -94,9 +94,24 @@ def _lines(rows: Sequence[Row], cut_runs: int) -> list[ShownReport]:
 
 
 def _entry(row: Row, previous: str | None, before_previous: str | None) -> HistoryEntry:
-    _, _, moves, place, position, version, status, *times, clock, late, pinned, sent = row[:-2]
-    ordered, detail = row[-2:]
-    time_ms, recorded_at_ms, occurred_at_ms = times
+    (
+        _,
+        _,
+        moves,
+        place,
+        position,
+        version,
+        status,
+        time_ms,
+        recorded_at_ms,
+        occurred_at_ms,
+        clock,
+        late,
+        pinned,
+        sent,
+        ordered,
+        detail,
+    ) = row  # one unpacking is faster than slices
     change = None
     if moves:
         change = change_of(version, previous, before_previous, Intent(pinned, ordered))

@@ -58,17 +58,18 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     query, name = call.query, call.path("device")
     at_ms = None if query.at is None else query_times.parameter_ms("at", query.at)
     stop = END if query.as_of is None else await query_times.size_as_of(call, query.as_of)
-    asked = HistoryRequest(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
+    moves = 0 if query.progress else 1
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
-        nonlocal asked  # later pages and a total are read at the same size as the first
-        wanted = asked._replace(lines_max=limit + 1)
-        if place is not None:
-            wanted = wanted._replace(at_ms=None, place=int(place[0]), position=int(place[1]))
-        page = await call.services.queries.histories.page(wanted)
-        asked = asked._replace(stop=min(stop, page.size))
+        nonlocal stop  # later pages and a total are read at the same size as the first
+        before = (END, END) if place is None else (int(place[0]), int(place[1]))
+        until_ms = at_ms if place is None else None
+        page = await call.services.queries.histories.page(
+            HistoryRequest(call.log_id, name, stop, until_ms, moves, *before, limit + 1)
+        )
+        stop = min(stop, page.size)
         if not page.entries:  # a device that reported exists
-            await _check_existed(call, name, min(stop, page.size))
+            await _check_existed(call, name, stop)
         old = await older_logs(call, [entry.position for entry in page.entries])
         items = [_line(entry, old) for entry in page.entries[:limit]]
         end = lists.next_key(page.entries, limit, lambda entry: (entry.place, entry.position))
