@@ -110,10 +110,11 @@ def _made(route: Route, services: Services) -> AiohttpHandler:
 
 
 def _add_headers(call: AnyCall, response: web.StreamResponse, *, is_polled: bool) -> None:
-    response.headers[REQUEST_ID] = call.request_id
-    origin.protect(response.headers, call.services.clients.scheme(call.request))
+    headers = response.headers
+    headers[REQUEST_ID] = call.request_id
+    origin.protect(headers, call.services.clients.scheme(call.request))
     if is_polled:
-        response.headers[POLL_AFTER] = poll_after(call)
+        headers[POLL_AFTER] = poll_after(call)
 
 
 def _read_again(handler: Handler) -> Handler:

@@ -21,14 +21,21 @@ from firmtrail.rules.offer import Offers
 from firmtrail.rules.previous import previous
 from firmtrail.rules.situation import Situation
 
-_LOOK = f"""\
+_SAID = """
+LEFT JOIN reported_attributes AS said
+    ON said.project = log_heads.project AND said.device = given.device"""
+
+
+def _look(more: str = "", joined: str = "") -> str:
+    """Returns the SQL of a look at devices, with more columns and the join that has them."""
+    return f"""\
 SELECT
     given.n, log_heads.size, log_heads.control_count, log_heads.nudge_count, ({OPEN}),
     coalesce(seen.seen_at_ms, 0),
     {device_current.STATE},
-    {device_offers.STATE}
+    {device_offers.STATE}{more}
 FROM given
-JOIN log_heads ON log_heads.log_id = given.log_id
+CROSS JOIN log_heads
 LEFT JOIN device_current AS device
     ON device.log_id = given.log_id
     AND device.generation = {generation_of(device_current.NAME, "given.log_id")}
@@ -38,15 +45,13 @@ LEFT JOIN device_seen AS seen
 LEFT JOIN device_offers AS offer
     ON offer.log_id = given.log_id
     AND offer.generation = {generation_of(device_offers.NAME, "given.log_id")}
-    AND offer.device = given.device"""
+    AND offer.device = given.device{joined}
+WHERE log_heads.log_id = given.log_id"""
 
-_SAID = """
-LEFT JOIN reported_attributes AS said
-    ON said.project = log_heads.project AND said.device = given.device"""
 
-_LOOK_SAYING = _LOOK.replace("\nFROM given\n", ",\n    said.data\nFROM given\n") + _SAID
-
-_LOOK_POLLING = _LOOK.replace("\nFROM given\n", ",\n    said.changed_at_ms\nFROM given\n") + _SAID
+_LOOK = _look()
+_LOOK_SAYING = _look(",\n    said.data", _SAID)
+_LOOK_POLLING = _look(",\n    said.changed_at_ms", _SAID)
 
 _SAYING = """\
 SELECT given.device, said.data

@@ -44,9 +44,17 @@ SELECT ask.question
             AND ask.device = given.device
             AND ask.answered_position IS NULL
             AND ask.expires_at_ms > now_ms()
-        ORDER BY ask.position
-        LIMIT 1"""
-"""Selects the oldest open question of each device in `given`."""
+            AND NOT EXISTS (
+                SELECT 1
+                FROM device_asks AS earlier
+                WHERE earlier.log_id = ask.log_id
+                    AND earlier.generation = ask.generation
+                    AND earlier.device = ask.device
+                    AND earlier.answered_position IS NULL
+                    AND earlier.expires_at_ms > now_ms()
+                    AND earlier.position < ask.position)"""
+"""Selects the oldest open question of each device in `given`, without an ORDER BY, for which SQLite
+would make a table for each device."""
 
 _LIST = f"""\
 SELECT log_heads.size, now_ms(), found.*

@@ -78,13 +78,14 @@ _ONE = f"""\
 SELECT
     given.n, log_heads.size, coalesce(seen.seen_at_ms, 0), {STATE}
 FROM given
-JOIN log_heads ON log_heads.log_id = given.log_id
+CROSS JOIN log_heads
 LEFT JOIN device_current AS device
     ON device.log_id = given.log_id
     AND device.generation = {generation_of(NAME, "given.log_id")}
     AND device.device = given.device
 LEFT JOIN device_seen AS seen
-    ON seen.project = log_heads.project AND seen.device = given.device"""
+    ON seen.project = log_heads.project AND seen.device = given.device
+WHERE log_heads.log_id = given.log_id"""
 
 
 def _up_to(index: str = "", condition: str = "") -> str:
