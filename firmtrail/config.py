@@ -71,6 +71,7 @@ class Embedded:
     path: Path
     key_file: Path | None = None
     checkpoints: StorageLocation | None = None
+    archive: StorageLocation | None = None
 
     @property
     def key(self) -> Path:
@@ -130,6 +131,7 @@ class Cluster:
     pooler: Pooling = "session"
     key_file: Path | None = None
     checkpoints: StorageLocation | None = None
+    archive: StorageLocation | None = None
 
     @property
     def key(self) -> Path | None:
@@ -183,6 +185,7 @@ type DatabaseUrl = Embedded | Cluster
 - `has_roles`: whether the database system gives each user privileges
 - `has_password`: whether the URL contains a password
 - `folder`, `socket`, `artifacts`: paths next to its file, or None if it is not in a file
+- `archive`: where entries are read that were pruned from it
 - `key`, `published`, `signing`: the key of its logs, and the location of the last checkpoints
 
 cli/back_ends.py knows how to open, copy and check each kind.
@@ -349,3 +352,8 @@ def signed(
         key_file=key_file or database.key_file,
         checkpoints=checkpoints or database.checkpoints,
     )
+
+
+def archived(database: DatabaseUrl, archive: StorageLocation | None) -> DatabaseUrl:
+    """Returns the database with this archive, if one is given."""
+    return replace(database, archive=archive or database.archive)

@@ -32,6 +32,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
         "log:log",
         "Make a project writable again whose log takes no appends; trim its access record.",
     ),
+    "archive": ("archive:archive", "Prune from the database what the archive has."),
     "backup": ("backup:backup", "Copy the database, also while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),
     "device": ("device_orders:device", "Register, list, show and change devices."),
@@ -132,6 +133,14 @@ class Commands(click.Group):
     show_envvar=True,
     help="The same as --checkpoints-file; it also accepts s3://BUCKET/PREFIX.",
 )
+@click.option(
+    "--archive",
+    type=LOCATION,
+    envvar=["FIRMTRAIL_ARCHIVE", "FIRMTRAIL_SERVE_ARCHIVE"],
+    show_envvar=True,
+    help="The folder or s3://BUCKET/PREFIX that `firmtrail serve --archive` writes. Entries that "
+    "were pruned from the database are read there.",
+)
 @click.version_option(__version__, prog_name="firmtrail")
 @click.pass_context
 def main(
@@ -143,6 +152,7 @@ def main(
     signing_key_file: Path | None,
     checkpoints_file: Path | None,
     checkpoints: config.StorageLocation | None,
+    archive: config.StorageLocation | None,
 ) -> None:
     """Record what every device of a fleet runs, ran and should run, and prove it."""
     variables.warn(
@@ -153,4 +163,5 @@ def main(
             ctx, "database", "the variable FIRMTRAIL_DATABASE or PGPASSFILE"
         )
     location = one_location(checkpoints_file, checkpoints)
-    ctx.obj = config.signed(database.pooled(pooler), signing_key_file, location)
+    signed = config.signed(database.pooled(pooler), signing_key_file, location)
+    ctx.obj = config.archived(signed, archive)

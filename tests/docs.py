@@ -16,6 +16,7 @@ import click
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from firmtrail.archive import pruned
 from firmtrail.archive.positions import ArchiveLag
 from firmtrail.cli.serve import serve
 from firmtrail.events import steering
@@ -156,7 +157,13 @@ def metrics(text: str) -> str:
 def server_metrics() -> str:
     sums = text_of(
         fleet_metrics._totals(
-            (OutdatedCounts(), LogTotals(0, 0), Lag(0, 0, 0, None, None), ArchiveLag(0, 0), 0)
+            (
+                OutdatedCounts(),
+                LogTotals(0, 0),
+                Lag(0, 0, 0, None, None),
+                fleet_metrics.ArchiveTotals(pruned.Totals(0, 0, 0), ArchiveLag(0, 0)),
+                0,
+            )
         )
     )
     present = ProcessState(

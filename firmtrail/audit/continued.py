@@ -52,7 +52,8 @@ async def check(logs: Sequence[AuditedLog], findings: Findings) -> dict[str, Con
 
 async def _first(log: AuditedLog) -> LogContinued | None:
     """Returns the first event of a log that continues another; None for any other first entry."""
-    for position, _, text in await log.db.read(eventlog.page(log.log_id, 0, 1, 1)):
+    as_stored = eventlog.page(log.log_id, 0, 1, 1)._replace(entry=None)  # no device's, so no stub
+    for position, _, text in await log.db.read(as_stored):
         event = rows.decoded(position, text)
         return event if isinstance(event, LogContinued) else None
     return None

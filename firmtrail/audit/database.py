@@ -19,11 +19,13 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.growing_tree import GrowingTree, HashTile, split, unfinished_tiles
 from firmtrail.audit.known_roots import ExpectedRoot, KnownRoots, roots_at, roots_beyond
 from firmtrail.audit.logs import AuditedLog
+from firmtrail.audit.stubs import StubCheck, pruned_size
 from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.proofs import LeafRange, perfect_subtrees
 from firmtrail.eventstore.stored_events import StoredEvent
+from firmtrail.eventstore.tree import leaf_hash
 
 
 class _Audit(NamedTuple):
@@ -50,18 +52,20 @@ async def verify_log(
     head = await _checked_head(audit)
     tree, columns = await _tree_at(audit, start), ColumnCheck(log, start, findings)
     named = identities.new_sum()
+    pruned = StubCheck(log, await pruned_size(log.db, log.log_id), findings)
     at_start = range(tree.size, tree.size + 1)
     _compare_roots(audit, tree, await roots_at(log, known, at_start, findings))
     async for run in rows.runs(log, start, head.size, findings):
         for stored in run:
-            columns.check(stored)
             named.add(stored.stream, stored.event_id, stored.position)
+        for stored in await pruned.texts(run):
+            columns.check(stored)
         if run[0].position == tree.size:  # a gap ends the tree
             await _grow(audit, tree, run)
         advance(len(run))
     if tree.size == head.size:
         await _compare_end(audit, tree, head)
-    _compare_head(audit, head, columns, is_whole=start == 0)
+    _compare_head(audit, head, columns, is_whole=start == 0 and pruned.is_complete)
     await _check_texts(audit, columns, head.size)
     await identities.check(log, range(start, head.size), named, findings)
     return tree
@@ -101,7 +105,7 @@ def _bytes(text: str | None) -> bytes:
 
 async def _grow(audit: _Audit, tree: GrowingTree, run: Sequence[StoredEvent]) -> None:
     """Appends the entries of a run; compares the root at every size that has an expected one."""
-    leaves = [merkle.leaf_hash(stored.entry.encode()) for stored in run]
+    leaves = [leaf_hash(stored.entry) for stored in run]
     first, stop = tree.size, tree.size + len(leaves)
     sizes = range(first + 1, stop + 1)
     expected = await roots_at(audit.log, audit.known, sizes, audit.findings)

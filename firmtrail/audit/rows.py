@@ -58,7 +58,9 @@ WHERE log_heads.project = $1
 
 _NEXT_LOG = {
     table: f"SELECT log_id FROM {table} WHERE log_id > $1 ORDER BY log_id LIMIT 1"
-    for table in ("log_heads", "events", "identities", "texts", "subtrees", "checkpoints")
+    for table in (
+        *("log_heads", "events", "identities", "texts", "subtrees", "checkpoints", "pruned"),
+    )
 }
 
 _HEAD = """\
@@ -107,10 +109,12 @@ async def pages_of_project(
 async def runs(
     log: AuditedLog, start: int, stop: int, findings: Findings
 ) -> AsyncIterator[list[StoredEvent]]:
-    """Yields the events at start <= position < stop in runs without a gap; a gap is a finding."""
+    """Yields the events at start <= position < stop in runs without a gap; a gap is a finding. The
+    entry of one that was pruned is its stub."""
     expected = start
     while expected < stop:
-        page = await stored_events.page(log.db, log.log_id, expected, stop, limit=PAGE_EVENTS)
+        args = (log.log_id, expected, stop)
+        page = await stored_events.page_as_stored(log.db, *args, limit=PAGE_EVENTS)
         for run in _without_gaps(page):
             if run[0].position != expected:
                 findings.add(log.name, span(expected, run[0].position), "is missing")

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from firmtrail import config, environment
-from firmtrail.cli import checks
+from firmtrail.cli import archives, checks
 from firmtrail.cli.checks import Check, Verdict
 from firmtrail.database import files, postgres, standby
 from firmtrail.database.database import Database, Unavailable
@@ -45,6 +45,7 @@ class ClusterBackEnd:
             ) from error
         except Unavailable as error:
             raise Unavailable(_unreachable(self._database, error)) from error
+        archives.connect(db, self._database.archive)
         try:
             yield db
         finally:
@@ -110,6 +111,7 @@ async def opened_standby(
             f"--read-database {database} can't be read as the URL of a Postgres. Percent-encode "
             "special characters in its password."
         ) from error
+    db.archive = primary.archive
     try:
         with contextlib.suppress(Unavailable):
             await standby.check(primary, db)

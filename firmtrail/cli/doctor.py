@@ -61,7 +61,7 @@ async def _all(
     archive: config.StorageLocation | None,
     read_database: config.Cluster | None,
 ) -> list[Check]:
-    chosen = back_end(database)
+    chosen = back_end(config.archived(database, archive))
     found = await chosen.checks_before_opening()
     if not chosen.missing_file():
         try:
@@ -73,6 +73,7 @@ async def _all(
                     found.append(await doctor_connections.standby(db, read_database))
                 if await migrations.is_usable(db):
                     found += await doctor_stores.outside(db, database, artifacts)
+                    found.append(await doctor_stores.pruned_entries(db))
                     if archive is not None:
                         found.append(await doctor_stores.archived(db, archive))
         except Unavailable as error:

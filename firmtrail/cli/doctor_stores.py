@@ -7,12 +7,14 @@ creates a file and removes it again, or asks a bucket to honour a condition.
 from pathlib import Path
 
 from firmtrail import config
-from firmtrail.archive import positions
+from firmtrail.archive import positions, pruned
 from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.artifacts import Artifacts
 from firmtrail.cli.assembly import checkpoints_store, location_name
 from firmtrail.cli.checks import Check
+from firmtrail.database import stubs
 from firmtrail.database.database import Database, Unavailable
+from firmtrail.database.stubs import EntriesAway
 from firmtrail.publishing import checkpoint, checkpoint_store, published, signing_key
 from firmtrail.publishing.checkpoint import BadNote
 from firmtrail.schema import migrations
@@ -102,6 +104,22 @@ async def _artifacts(location: config.StorageLocation | None) -> Check:
     except (Unavailable, OSError) as error:
         return Check("artifacts", "fail", str(error))
     return Check("artifacts", "ok", f"{location} can be written")
+
+
+async def pruned_entries(db: Database) -> Check:
+    """Checks that the last pruned entry of each log can be read from the archive."""
+    totals = await pruned.totals(db)
+    if not totals.entries:
+        return Check("pruned", "ok", "no entry was pruned: the database has all of them")
+    found = f"{totals.entries} entries of {totals.logs} logs are only in the archive"
+    if db.archive is None:
+        return Check("pruned", "fail", f"{found}, which is not named: give --archive")
+    try:
+        for stub in await pruned.newest_stubs(db):
+            await stubs.texts(db.archive, [stub])
+    except EntriesAway as error:
+        return Check("pruned", "fail", f"{found}: {error}")
+    return Check("pruned", "ok", f"{found}; the last one of each log can be read there")
 
 
 async def archived(db: Database, location: config.StorageLocation) -> Check:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.progress import TimeRemainingColumn
 
 from firmtrail import config
-from firmtrail.cli import checks, doctor_connections, output
+from firmtrail.cli import archives, checks, doctor_connections, output
 from firmtrail.cli.checks import Check, Verdict
 from firmtrail.database import file_lock, files, sqlite, sqlite_copy
 from firmtrail.database.database import Database
@@ -39,6 +39,7 @@ class EmbeddedBackEnd:
     async def opened(self, *, apart: Sequence[str] = ()) -> AsyncIterator[Database]:
         _check_writable(self._path)
         db = await sqlite.SQLite.open(self._path, script_modules=apart)
+        archives.connect(db, self._database.archive)
         try:
             yield db
         finally:
@@ -49,7 +50,7 @@ class EmbeddedBackEnd:
         _check_writable(self._path)
         process = asyncio.run(sqlite.share(self._path, apart))
         try:
-            yield SharedFile(self._path, process)
+            yield SharedFile(self._database, process)
         finally:
             process.close()
 
@@ -60,6 +61,7 @@ class EmbeddedBackEnd:
                 f"The database {missing} does not exist: name another one with --database."
             )
         db = await sqlite.SQLite.open_read_only(self._path)
+        archives.connect(db, self._database.archive)
         try:
             yield db
         finally:
@@ -100,13 +102,14 @@ class EmbeddedBackEnd:
 class SharedFile:
     """Opens a file in each of the processes that share the one that writes it."""
 
-    def __init__(self, path: Path, process: SharedProcess) -> None:
-        self._path = path
+    def __init__(self, database: config.Embedded, process: SharedProcess) -> None:
+        self._database = database
         self._process = process
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Database]:
-        db = await sqlite.SQLite.open_shared(self._path, self._process)
+        db = await sqlite.SQLite.open_shared(self._database.path, self._process)
+        archives.connect(db, self._database.archive)
         try:
             yield db
         finally:

@@ -248,6 +248,7 @@ def _serving(
     oidc_issuer: str | None,
     oidc_client_id: str | None,
     oidc_client_secret_file: Path | None,
+    archive: config.StorageLocation | None,
     **settings: Any,
 ) -> config.Serving:
     """Turns the options into settings. Raises `UsageError` for options that exclude each other."""
@@ -255,7 +256,8 @@ def _serving(
         _check_demo(host, seed_api, is_public=demo_public)
     location = one_location(checkpoints_file, checkpoints)
     serving = config.Serving(
-        database=config.signed(database, signing_key_file, location),
+        database=config.archived(config.signed(database, signing_key_file, location), archive),
+        archive=archive,
         seed_project=DEMO_PROJECT if demo else seed_api,
         is_demo=demo,
         hosts=host,

@@ -31,7 +31,10 @@ floats, and booleans are 0 and 1.
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from firmtrail.database.stubs import EntryArchive
 
 type Value = int | str | None
 type Row = Sequence[Any]
@@ -59,6 +62,9 @@ class Statement(NamedTuple):
     text: str
     args: tuple[Value, ...] = ()
     given: Given | None = None
+    entry: int | None = None
+    """The column of the result that has entries: readers and transactions put the texts of pruned
+    entries into it (`stubs`). None: the rows are returned as they are stored."""
 
 
 type Script[Result] = Generator[Sequence[Statement], list[list[Row]], Result]
@@ -199,6 +205,9 @@ class ReadSource(Reader, Protocol):
 class Database(ReadSource, Protocol):
     """Keeps a pool of connections to one database open until `close`."""
 
+    archive: "EntryArchive | None"
+    """Where the texts of pruned entries are read; None: this process was given no archive."""
+
     plays_in_turn: bool
     """Whether scripts run one after another and a waiting one locks nothing. If so, sending a
     script ahead saves time, and a long script delays all others."""
@@ -221,6 +230,10 @@ class Database(ReadSource, Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Opens a write transaction; it commits at the end of the block, and rolls back on an
         error."""
+
+    async def allow_pruning(self) -> None:
+        """Lets this connection replace the texts of archived entries by stubs, if its role may.
+        Without it, SQLite refuses that to every connection."""
 
     async def scrub(self) -> bool:
         """Removes deleted and committed content from every file that the back end keeps next to its

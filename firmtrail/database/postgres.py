@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
+from firmtrail.database import stubs
 from firmtrail.database.database import (
     APPENDED,
     AppendRefused,
@@ -33,6 +34,7 @@ from firmtrail.database.database import (
     played,
 )
 from firmtrail.database.migrating import Migrating
+from firmtrail.database.stubs import EntryArchive
 
 CONNECTIONS_MAX = 8
 STATEMENT_TIMEOUT_S = 10
@@ -141,6 +143,7 @@ class Postgres:
     plays_in_turn = False  # a waiting script would keep a connection, and block other servers
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, is_shared: bool) -> None:
+        self.archive: EntryArchive | None = None
         self._pool = pool
         self._is_shared = is_shared
         self._set = f"; {_SET_LOCAL if self._is_shared else _SYNCED}"
@@ -172,6 +175,9 @@ class Postgres:
         return cls(pool, is_shared=is_shared)
 
     async def read(self, statement: Statement) -> list[Row]:
+        return await stubs.restored(await self._read(statement), statement, self.archive)
+
+    async def _read(self, statement: Statement) -> list[Row]:
         with _errors_translated():
             async with self._connection() as connection:
                 if self._is_shared:
@@ -210,13 +216,13 @@ class Postgres:
                 begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
                 await _execute(connection, f"{begin}{self._set}")
                 try:
-                    yield PostgresTransaction(connection)
+                    yield PostgresTransaction(connection, self.archive)
                 finally:
                     await _roll_back(connection)
 
     async def play[Result](self, make: Callable[..., Script[Result]], *args: object) -> Result:
         async with self.transaction() as tx:
-            return await played(tx, make(*args))
+            return await played(tx.stored, make(*args))
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["PostgresTransaction"]:
@@ -224,7 +230,7 @@ class Postgres:
             async with self._connection() as connection:
                 await _execute(connection, f"BEGIN{self._set}")
                 try:
-                    yield PostgresTransaction(connection)
+                    yield PostgresTransaction(connection, self.archive)
                 except BaseException:
                     await _roll_back(connection)
                     raise
@@ -247,6 +253,9 @@ class Postgres:
         size = self._pool.get_size()
         return Connections(size, size - self._pool.get_idle_size())
 
+    async def allow_pruning(self) -> None:
+        """Does nothing: the role of the connection decides."""
+
     async def scrub(self) -> bool:
         return True
 
@@ -257,12 +266,28 @@ class Postgres:
 class PostgresTransaction:
     """Runs its statements one after another on one connection."""
 
-    def __init__(self, connection: _Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: _Connection, archive: EntryArchive | None) -> None:
+        self.stored = StoredRows(connection)
+        self._archive = archive
 
     async def read(self, statement: Statement) -> list[Row]:
-        with _errors_translated():
-            return await _run(self._connection, statement)
+        [rows] = await self.run(statement)
+        return rows
+
+    async def run(self, *statements: Statement) -> list[list[Row]]:
+        found = await self.stored.run(*statements)
+        return [
+            await stubs.restored(rows, statement, self._archive)
+            for statement, rows in zip(statements, found, strict=True)
+        ]
+
+
+class StoredRows:
+    """Runs statements one after another on one connection, and returns the rows as they are stored:
+    for scripts, which may not wait for an archive."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
         with _errors_translated():

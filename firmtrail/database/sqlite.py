@@ -17,11 +17,12 @@ from pathlib import Path
 from time import monotonic
 from typing import IO
 
-from firmtrail.database import file_lock, files, sqlite_connection
+from firmtrail.database import file_lock, files, sqlite_connection, stubs
 from firmtrail.database.database import Connections, Row, Script, Statement, Unavailable
 from firmtrail.database.migrating import Migrating
 from firmtrail.database.sqlite_door import Entrance, OwnProcess, SharedProcess
 from firmtrail.database.sqlite_writer import CLOSED, ProcessConnection, ThreadConnection, Writer
+from firmtrail.database.stubs import EntryArchive
 
 VERSION = sqlite3.sqlite_version_info
 """The version of the SQLite that this process is linked with."""
@@ -65,6 +66,7 @@ class SQLite:
         writer: Writer,
         readers: list[ThreadConnection],
     ) -> None:
+        self.archive: EntryArchive | None = None
         self._path = path
         self._lifetime = lifetime
         self._writer = writer
@@ -130,9 +132,10 @@ class SQLite:
     async def read(self, statement: Statement) -> list[Row]:
         reader = await self._readers.get()
         try:
-            return await reader.send(sqlite_connection.select, statement)
+            rows = await reader.send(sqlite_connection.select, statement)
         finally:
             self._readers.put_nowait(reader)
+        return await stubs.restored(rows, statement, self.archive)
 
     async def is_read_only(self) -> bool:
         return not os.access(self._path, os.W_OK)
@@ -142,7 +145,7 @@ class SQLite:
         reader = await self._readers.get()
         try:
             await reader.send(sqlite_connection.run_all, (Statement("BEGIN"), _FIRST))
-            yield SQLiteSnapshot(reader)
+            yield SQLiteSnapshot(reader, self.archive)
         finally:
             try:
                 await asyncio.shield(reader.send(sqlite_connection.roll_back))
@@ -161,7 +164,7 @@ class SQLite:
             with _errors_of_opening(self._path):
                 reader = await _reader(stack, self._path)
                 await reader.send(sqlite_connection.run_all, (Statement("BEGIN"), _FIRST))
-            yield SQLiteSnapshot(reader)
+            yield SQLiteSnapshot(reader, self.archive)
 
     async def play[Result](self, make: Callable[..., Script[Result]], *args: object) -> Result:
         """Queues the script at the writer, where it begins as soon as the one before it ends. A
@@ -177,7 +180,7 @@ class SQLite:
     async def transaction(self) -> AsyncIterator["SQLiteTransaction"]:
         sent_at_s = monotonic()
         async with self._ready_to_write():
-            transaction = SQLiteTransaction(self._writer, sent_at_s)
+            transaction = SQLiteTransaction(self._writer, sent_at_s, self.archive)
             try:
                 yield transaction
                 await transaction.commit()
@@ -194,6 +197,10 @@ class SQLite:
             with _errors_of_opening(self._path):
                 await self._writer.ready()
             yield
+
+    async def allow_pruning(self) -> None:
+        async with self._ready_to_write():
+            await self._writer.send(sqlite_connection.allow_pruning)
 
     async def scrub(self) -> bool:
         for _ in range(SCRUB_TRIES):
@@ -212,22 +219,32 @@ class SQLite:
 class SQLiteSnapshot:
     """Reads on one connection, in one read transaction."""
 
-    def __init__(self, reader: Writer) -> None:
+    def __init__(self, reader: Writer, archive: EntryArchive | None) -> None:
         self._reader = reader
+        self._archive = archive
 
     async def read(self, statement: Statement) -> list[Row]:
-        return await self._reader.send(sqlite_connection.select, statement)
+        rows = await self._reader.send(sqlite_connection.select, statement)
+        return await stubs.restored(rows, statement, self._archive)
 
 
 class SQLiteTransaction:
     """Begins with its first statement, so a transaction without statements costs nothing."""
 
-    def __init__(self, writer: Writer, sent_at_s: float) -> None:
+    def __init__(self, writer: Writer, sent_at_s: float, archive: EntryArchive | None) -> None:
         self._writer = writer
         self._sent_at_s = sent_at_s
+        self._archive = archive
         self._begun = False
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
+        found = await self._run(statements)
+        return [
+            await stubs.restored(rows, statement, self._archive)
+            for statement, rows in zip(statements, found, strict=True)
+        ]
+
+    async def _run(self, statements: Sequence[Statement]) -> list[list[Row]]:
         if self._begun:
             return await self._writer.send(sqlite_connection.run_all, statements)
         self._begun = True

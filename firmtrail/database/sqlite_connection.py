@@ -21,6 +21,7 @@ from time import monotonic
 
 import msgspec
 
+from firmtrail.database import stubs
 from firmtrail.database.database import (
     APPENDED,
     AppendRefused,
@@ -88,6 +89,13 @@ def set_up(
     for pragma in (*pragmas, f"busy_timeout={BUSY_TIMEOUT_MS}"):
         connection.execute(f"PRAGMA {pragma}")
     connection.create_function("now_ms", 0, lambda: int(clock() * 1000))
+
+
+def allow_pruning(connection: sqlite3.Connection) -> None:
+    """Gives this connection the function by which a trigger of `events` lets a stub in. A trigger
+    may call such a function only where the schema is trusted (SQLite, PRAGMA trusted_schema)."""
+    connection.create_function("leaf_hash", 1, stubs.leaf_hash, deterministic=True)
+    connection.execute("PRAGMA trusted_schema=ON")
 
 
 def run[R](function: Callable[..., R], connection: sqlite3.Connection, args: Sequence[object]) -> R:
@@ -164,7 +172,7 @@ def _run_script[Result](connection: sqlite3.Connection, script: Script[Result]) 
 
 
 def select(connection: sqlite3.Connection, statement: Statement) -> list[Row]:
-    text, args, given = statement
+    text, args, given, _ = statement
     if given is None:
         return _execute(connection, _translate(text), args)
     found: list[Row] = []

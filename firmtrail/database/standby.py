@@ -30,6 +30,7 @@ from firmtrail.database.database import (
     Statement,
     Unavailable,
 )
+from firmtrail.database.stubs import EntriesAway
 
 WAIT_S = 0.5
 """Limits how long a read waits for the standby, before the primary answers."""
@@ -252,7 +253,7 @@ class StandbyReading:
         try:
             return await source.read(statement)
         except Unavailable as error:
-            if source is self._standby.primary:
+            if source is self._standby.primary or isinstance(error, EntriesAway):
                 raise
             self._fall_back(error)
         return await self._standby.primary.read(statement)
@@ -303,6 +304,8 @@ class _StandbyReader:
     async def read(self, statement: Statement) -> list[Row]:
         try:
             return await self._reader.read(statement)
+        except EntriesAway:
+            raise
         except Unavailable as error:
             self._failed(error)
             raise StandbyFailed(str(error), error.retry_after_s) from error

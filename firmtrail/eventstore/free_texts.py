@@ -15,5 +15,6 @@ WHERE events.log_id = $1 AND events.position = $2"""
 
 async def entry_and_text(db: Reader, log_id: int, position: int) -> tuple[str, str | None]:
     """Returns the entry at a position that the log has, and its free text; None: it has none."""
-    [[entry, text]] = await db.read(Statement(_ENTRY_AND_TEXT, (log_id, position)))
+    statement = Statement(_ENTRY_AND_TEXT, (log_id, position), entry=0)
+    [[entry, text]] = await db.read(statement)
     return entry, text

@@ -21,6 +21,8 @@ from firmtrail.eventstore import merkle
 
 ENTRY_BYTES_MAX = 8 * 1024
 PAGE_ENTRIES = 1_000
+ENTRY = 2
+"""The column of an `EntryPage` that has the entries."""
 
 AHEAD_MS_MAX = 5 * 60 * 1000
 """How far the last event's time may be ahead of the clock before appends are refused."""
@@ -88,6 +90,7 @@ class RecordedEntry(NamedTuple):
     position: int
     recorded_at_ms: int
     text: str
+    """The entry; its stub if it was pruned."""
 
 
 _CREATE = """\
@@ -342,7 +345,7 @@ def _append_subtrees(log_id: int, completed: Iterable[merkle.Subtree]) -> Statem
 
 def find(log_id: int, identities: Iterable[tuple[str, str]]) -> Statement:
     """Finds the events recorded under these (stream, event id); `recorded_entries` takes the
-    rows."""
+    rows. The text of a pruned entry is its stub: a transaction may not wait for an archive."""
     rows = [(n, stream, event_id) for n, (stream, event_id) in enumerate(identities)]
     return Statement(_FIND, (log_id,), Given("n bigint, stream text, event_id text", rows))
 
@@ -365,8 +368,9 @@ def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
     """Reads the first entries at start <= position < stop; `page_of` takes the rows. Positions
     below 0, from `lineage.first_position` on, are in the logs that this one continues."""
     if start < 0:
-        return Statement(_READ_OLD, (log_id, start, min(start + entries_max, stop, 0)))
-    return Statement(_READ, (log_id, start, stop, entries_max))
+        args = (log_id, start, min(start + entries_max, stop, 0))
+        return Statement(_READ_OLD, args, entry=ENTRY)
+    return Statement(_READ, (log_id, start, stop, entries_max), entry=ENTRY)
 
 
 def page_of(log_id: int, start: int, rows: Sequence[Row]) -> EntryPage:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Reader, Row, Statement
 from firmtrail.eventstore import log
-from firmtrail.eventstore.log import PAGE_ENTRIES, EntryPage
+from firmtrail.eventstore.log import ENTRY, PAGE_ENTRIES, EntryPage
 
 STREAM_EVENTS_MAX = 5_000
 WINDOW_POSITIONS = 4_000
@@ -115,7 +115,7 @@ async def _read_by_index(
     sql = _READ_MANY_BY_INDEX if stream.endswith("/") else _READ_BY_INDEX
     while start < stop:
         arguments = (log_id, stream, start, stop, PAGE_ENTRIES)
-        page = _page(await db.read(Statement(sql, arguments)))
+        page = _page(await db.read(Statement(sql, arguments, entry=ENTRY)))
         yield page
         start = page[-1][0] + 1 if len(page) == PAGE_ENTRIES else stop
 
@@ -127,7 +127,7 @@ async def _read_by_windows(
     while start < stop:
         end = min(start + WINDOW_POSITIONS, stop)
         arguments = (log_id, start, end, stream, PAGE_ENTRIES)
-        page = _page(await db.read(Statement(sql, arguments)))
+        page = _page(await db.read(Statement(sql, arguments, entry=ENTRY)))
         yield page
         start = page[-1][0] + 1 if len(page) == PAGE_ENTRIES else end
 

@@ -23,16 +23,17 @@ async def at(db: Reader, log_id: int, at_ms: int) -> int:
     The result is below 0 for a time before a log that continues others: -n means that the last n
     events before position 0 were recorded later.
     """
-    if size := await _size_at(db, log_id, (await log.head(db, log_id)).size, at_ms):
+    if size := await within(db, log_id, (await log.head(db, log_id)).size, at_ms):
         return size
     segments = lineage.segments_of(await db.read(lineage.segments(log_id)))
     for segment in reversed(segments):
-        if size := await _size_at(db, segment.log_id, segment.size, at_ms):
+        if size := await within(db, segment.log_id, segment.size, at_ms):
             return segment.start + size
     return segments[0].start if segments else 0
 
 
-async def _size_at(db: Reader, log_id: int, size: int, at_ms: int) -> int:
+async def within(db: Reader, log_id: int, size: int, at_ms: int) -> int:
+    """Returns how many of the first `size` events of a log were recorded at or before `at_ms`."""
     low, high = 0, size
     while low < high:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""Reads the rows of events as they are stored: all columns, with the text next to each."""
+"""Reads the rows of events: all columns, with the free text next to each."""
 
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ class StoredEvent(NamedTuple):
     """The free text; None: it has none, or it was erased."""
 
 
+ENTRY = StoredEvent._fields.index("entry")
+
 _PAGE = """\
 SELECT
     events.position, events.recorded_at_ms, events.stream, events.event_id, events.entry,
@@ -33,5 +35,13 @@ async def page(
     reader: Reader, log_id: int, start: int, stop: int, *, limit: int
 ) -> list[StoredEvent]:
     """Returns the first events at start <= position < stop. Positions may be missing."""
+    rows = await reader.read(Statement(_PAGE, (log_id, start, stop, limit), entry=ENTRY))
+    return [StoredEvent(*row) for row in rows]
+
+
+async def page_as_stored(
+    reader: Reader, log_id: int, start: int, stop: int, *, limit: int
+) -> list[StoredEvent]:
+    """Returns the same rows with stubs in place of the entries that were pruned."""
     rows = await reader.read(Statement(_PAGE, (log_id, start, stop, limit)))
     return [StoredEvent(*row) for row in rows]

@@ -1,6 +1,7 @@
 """Reads any root, proof, tile or bundle of a log's tree from the database.
 
-Level 0, the leaf hashes, is computed from the entries themselves; the hashes of every level above
+Level 0, the leaf hashes, is computed from the entries themselves, or read from the stubs of those
+that were pruned; the hashes of every level above
 are stored when their subtrees are completed. So each read costs at most two queries for a known
 number of rows, at any size of the log: a proof needs at most 2 * TILE_WIDTH rows a level.
 
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from firmtrail.database import stubs
 from firmtrail.database.database import Given, Reader, Row, Statement
 from firmtrail.eventstore import log, merkle, proofs
 from firmtrail.eventstore.merkle import TILE_HEIGHT, TILE_WIDTH
@@ -73,6 +75,12 @@ async def hash_tile(  # noqa: PLR0917 (a tile's name has three parts)
     return b"".join(_of_run(hashes, run))
 
 
+async def bundle_roots(db: Reader, log_id: int, numbers: range) -> list[bytes]:
+    """Returns the roots of neighbouring full bundles, as they were stored when they got full."""
+    run = _Run(1, numbers.start, numbers.stop)
+    return _of_run(await _read(db, log_id, [run]), run)
+
+
 async def bundle(db: Reader, log_id: int, number: int, width: int) -> bytes:
     """Returns the entries below a tile of level 0, each preceded by its length in two bytes."""
     start = number * TILE_WIDTH
@@ -123,7 +131,14 @@ async def _read(db: Reader, log_id: int, runs: Sequence[_Run]) -> _Hashes:
 
 
 def _of_entries(rows: Iterable[Row]) -> _Hashes:
-    return {(0, position): merkle.leaf_hash(entry.encode()) for position, entry in rows}
+    return {(0, position): leaf_hash(entry) for position, entry in rows}
+
+
+def leaf_hash(entry: str) -> bytes:
+    """Returns the hash of an entry as it is stored. A stub has it, so no archive is asked."""
+    if (stub := stubs.parse(entry)) is not None:
+        return bytes.fromhex(stub.leaf_hash)
+    return merkle.leaf_hash(entry.encode())
 
 
 def _of_subtrees(rows: Iterable[Row]) -> _Hashes:

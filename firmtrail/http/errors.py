@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from firmtrail.access.hashing import TooManyAttempts
 from firmtrail.database.database import AppendRefused, Unavailable
+from firmtrail.database.stubs import EntriesAway, NoArchive
 from firmtrail.http.clients import address_of
 from firmtrail.publishing.minimum_sizes import LogRefused
 from firmtrail.recording.commit import ClockAhead
@@ -346,8 +347,8 @@ def problem_of(error: BaseException, info: RequestInfo) -> Problem:
 def _unavailable(error: Unavailable, info: RequestInfo) -> Problem:
     """Returns a problem that may be retried, and logs its condition at most once a minute.
 
-    Every request meets the same condition while it lasts. If a log takes no appends, the problem
-    says why, because only an operator can change that.
+    Every request meets the same condition while it lasts. If a log takes no appends, or an entry is
+    only in the archive, the problem says why, because only an operator can change that.
     """
     reason = str(error)
     condition = error.log if isinstance(error, LogRefused) else reason
@@ -355,6 +356,10 @@ def _unavailable(error: Unavailable, info: RequestInfo) -> Problem:
         _log.warning("unavailable", reason=reason, left_out=left_out, **info._asdict())
     if isinstance(error, AppendRefused | LogRefused):
         return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
+    if isinstance(error, NoArchive):
+        return Gone(str(error), code="entry_pruned")
+    if isinstance(error, EntriesAway):
+        return ServiceUnavailable(str(error), error.retry_after_s, code="archive_away")
     detail = reason if isinstance(error, ClockAhead) else "The service cannot do this now."
     return ServiceUnavailable(detail, error.retry_after_s)
 

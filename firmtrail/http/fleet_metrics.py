@@ -13,8 +13,9 @@ from typing import NamedTuple
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from firmtrail.archive import positions
+from firmtrail.archive import positions, pruned
 from firmtrail.archive.positions import ArchiveLag
+from firmtrail.archive.pruned import Totals
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
 from firmtrail.eventstore import sizes
 from firmtrail.eventstore.sizes import LogTotals
@@ -39,7 +40,15 @@ MODELS_MAX = 1_000
 _SINCE = "Oldest time at which a release newer than some device's version appeared."
 
 
-type _Everywhere = tuple[OutdatedCounts, LogTotals, Lag, ArchiveLag | None, int | None]
+class ArchiveTotals(NamedTuple):
+    """Says what is only in the archive, and what is not in it yet."""
+
+    pruned: Totals
+    lag: ArchiveLag | None
+    """None: this server writes no archive."""
+
+
+type _Everywhere = tuple[OutdatedCounts, LogTotals, Lag, ArchiveTotals, int | None]
 
 
 class _Model(NamedTuple):
@@ -85,13 +94,14 @@ def model_metrics(project: str, counts: Iterable[VersionCount], current: Current
 
 
 async def _everywhere(db: Database, archive: str | None) -> _Everywhere:
-    archive_lag = await positions.lag(db, archive) if archive is not None else None
+    lag = await positions.lag(db, archive) if archive is not None else None
     totals = await outdated.everywhere(db), await sizes.totals(db), await stored.lag(db)
-    return (*totals, archive_lag, await partitions.positions_left(db))
+    archived = ArchiveTotals(await pruned.totals(db), lag)
+    return (*totals, archived, await partitions.positions_left(db))
 
 
 def _totals(found: _Everywhere) -> list[Metric]:
-    behind, logs, lag, archive_lag, positions_left = found
+    behind, logs, lag, archive, positions_left = found
     since = GaugeMetricFamily("firmtrail_outdated_since_timestamp_seconds", _SINCE)
     if behind.since_ms is not None:
         since.add_metric([], behind.since_ms / 1000)
@@ -110,8 +120,24 @@ def _totals(found: _Everywhere) -> list[Metric]:
         ),
         since,
         *_webhooks(lag),
-        *([] if archive_lag is None else [_archive(archive_lag)]),
+        *_pruned(archive.pruned),
+        *([] if archive.lag is None else [_archive(archive.lag)]),
         *([] if positions_left is None else [_partitions(positions_left)]),
+    ]
+
+
+def _pruned(gone: Totals) -> list[Metric]:
+    return [
+        GaugeMetricFamily(
+            "firmtrail_pruned_events",
+            "Number of events whose entries were pruned: they are only in the archive.",
+            gone.entries,
+        ),
+        GaugeMetricFamily(
+            "firmtrail_pruned_bytes",
+            "Number of bytes that these entries had more than the stubs in their place.",
+            gone.bytes,
+        ),
     ]
 
 

@@ -16,6 +16,7 @@ import structlog
 from uuid_utils import uuid7
 
 from firmtrail.database.database import Database, Given, Statement, Unavailable
+from firmtrail.database.stubs import NoArchive
 from firmtrail.eventstore import log
 from firmtrail.projections import fold
 from firmtrail.publishing.minimum_sizes import LogName
@@ -167,6 +168,10 @@ class Builder:
         self._ended.set()
         error = None if task.cancelled() else task.exception()
         if error is None:
+            return
+        if isinstance(error, NoArchive):  # this process will not get one
+            self._failures[log_id] = str(error)
+            _log.error("rebuild failed", log=name, reason=str(error))
             return
         if isinstance(error, Unavailable | Overtaken):
             _log.warning("rebuild interrupted", log=name, reason=str(error))

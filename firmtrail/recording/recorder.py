@@ -8,16 +8,19 @@ report commits immediately, a flood commits in bulk, and no delay is ever added.
 - A report that a rule refuses fails alone. A transaction that fails, fails its whole batch with
   `Unavailable`, and nothing of it is written.
 - Whether a caller still waits changes nothing: an append is never cancelled.
+- Reports that may repeat a pruned entry wait for the archive, at most `ARCHIVE_S`, and then for a
+  later commit. No other report waits for them.
 """
 
 import asyncio
 import contextlib
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
+from msgspec.structs import replace
+
+from firmtrail.database import stubs
 from firmtrail.database.database import (
     Database,
     LogUnavailable,
@@ -26,16 +29,28 @@ from firmtrail.database.database import (
     Transaction,
     Unavailable,
 )
+from firmtrail.database.stubs import EntriesAway, NoArchive, Stub
 from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
 from firmtrail.projections.controls import CommittedControls, Controls
 from firmtrail.publishing.minimum_sizes import LogName, LogRefused, MinimumSizes
 from firmtrail.recording.check_ins import CheckIn, record_check_ins
 from firmtrail.recording.commit import Commit, Committed, LogContext, begin
+from firmtrail.recording.queues import (
+    BATCH_COMMANDS_MAX,
+    Batch,
+    CheckInUnit,
+    CommandUnit,
+    Queue,
+    ReportsUnit,
+    Unit,
+    commands_of,
+)
 from firmtrail.recording.reports import (
-    IdentifiedReport,
+    EntriesNeeded,
     ReportOutcome,
     ReportReceipt,
+    UnitOutcome,
     identified,
     record_reports,
 )
@@ -43,122 +58,22 @@ from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.situation import Decision
 
-BATCH_COMMANDS_MAX = 500
-BATCH_BYTES_MAX = 1024 * 1024
-BATCH_COMMANDS_WHOLE = 64
-"""Up to so many commands form one early batch. Beyond that a batch takes half of the unanswered
-commands; taking all would make the commit and its callers alternate, each idle while the other
-works."""
 QUEUE_COMMANDS_MAX = 20_000
 
-REPORT_BYTES = 400
-"""The approximate size in the log of a report without detail."""
+ARCHIVE_S = 5.0
+"""How long reports may wait for the archive's answer."""
+
+_LATER = object()
+"""Stands for the answer of a unit that is not decided on yet."""
+
+_UNDECIDED = (
+    "A report may repeat one whose entry is only in the archive, and the archive did not answer. "
+    "Nothing was recorded of this request. Send it again later."
+)
 
 
 type LogCommand[Answer] = Callable[[Commit], Awaitable[Answer]]
 """Runs inside one commit of one log, and returns its answer or raises."""
-
-
-class _ReportsUnit(NamedTuple):
-    """Holds reports that are recorded together."""
-
-    items: Sequence[IdentifiedReport]
-    answer: asyncio.Future[list[ReportOutcome]]
-
-
-class _CheckInUnit(NamedTuple):
-    """Holds a device's question what it should run."""
-
-    check_in: CheckIn
-    answer: asyncio.Future[Decision]
-
-
-class _CommandUnit(NamedTuple):
-    """Holds a command that has a commit of its own."""
-
-    command: LogCommand[object]
-    answer: asyncio.Future[object]
-
-
-type _Unit = _ReportsUnit | _CheckInUnit | _CommandUnit
-
-
-class _Queue:
-    """Holds the units that wait for the head of one log."""
-
-    def __init__(self) -> None:
-        self.units: deque[_ReportsUnit | _CommandUnit] = deque()
-        self.waiting = 0
-        """The number of commands in `units`."""
-        self.in_flight = 0
-        """The number of commits of units that have begun and not ended."""
-        self.is_command_in_flight = False
-        self.check_ins: deque[_CheckInUnit] = deque()
-        """Apart from the units, so that neither splits the other's batches."""
-        self.is_check_in_in_flight = False
-        self.unanswered = 0
-        """The number of commands that are not answered, whether they wait or are in flight."""
-        self.name: LogName | None = None
-        self.earlier_logs: list[lineage.Segment] = []
-        """The logs that it continues. Like `name` it never changes, and is read once, before the
-        first commit."""
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def half(self) -> int:
-        """Returns the size of an early batch: half of the unanswered commands, of every kind."""
-        return min(BATCH_COMMANDS_MAX, max(BATCH_COMMANDS_WHOLE, self.unanswered // 2))
-
-    def add(self, unit: _ReportsUnit | _CommandUnit) -> None:
-        self.units.append(unit)
-        self.waiting += _commands(unit)
-
-    def take_command(self) -> _CommandUnit:
-        unit = self.units.popleft()
-        assert isinstance(unit, _CommandUnit)
-        self.waiting -= 1
-        return unit
-
-    def take_reports(self, commands_max: int) -> list[_ReportsUnit]:
-        """Takes whole units from the front, until the batch is full or a command comes."""
-        batch: list[_ReportsUnit] = []
-        commands = body_bytes = 0
-        while self.units and commands < commands_max and body_bytes < BATCH_BYTES_MAX:
-            unit = self.units[0]
-            if isinstance(unit, _CommandUnit):
-                break
-            self.units.popleft()
-            batch.append(unit)
-            commands += len(unit.items)
-            body_bytes += sum(REPORT_BYTES + len(item.report.detail or "") for item in unit.items)
-        self.waiting -= commands
-        return batch
-
-    def take_check_ins(self) -> list[_CheckInUnit]:
-        count = min(len(self.check_ins), BATCH_COMMANDS_MAX)
-        return [self.check_ins.popleft() for _ in range(count)]
-
-    def start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-
-class _Batch:
-    """Holds the reports of one commit: those that wait when `take` is first called."""
-
-    def __init__(self, queue: _Queue, commands_max: int) -> None:
-        self._queue = queue
-        self._commands_max = commands_max
-        self._units: list[_ReportsUnit] | None = None
-
-    def take(self) -> list[_ReportsUnit]:
-        if self._units is None:
-            self._units = self._queue.take_reports(self._commands_max)
-        return self._units
-
-    def items(self) -> list[Sequence[IdentifiedReport]]:
-        return [unit.items for unit in self.take()]
 
 
 class Recorder:
@@ -176,13 +91,13 @@ class Recorder:
         self.controls = Controls(db)
         self._controls_of_scripts = CommittedControls()
         self._db = db
-        self._queues: dict[int, _Queue] = {}
+        self._queues: dict[int, Queue] = {}
 
     async def report(self, log_id: int, reports: Sequence[ReportCommand]) -> list[ReportOutcome]:
         """Records reports as one unit; returns a receipt or a refusal for each, in order. Raises
         `Unavailable`: nothing was recorded; or `OutcomeUnknown`: the same call again finds out."""
         answer: asyncio.Future[list[ReportOutcome]] = asyncio.get_running_loop().create_future()
-        unit = _ReportsUnit([identified(report) for report in reports], answer)
+        unit = ReportsUnit([identified(report) for report in reports], answer)
         queue = self._queue(log_id, len(unit.items))
         queue.add(unit)
         self._commit_units(log_id, queue)
@@ -200,7 +115,7 @@ class Recorder:
         there is no such device, and `Unavailable` as `report` does."""
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         queue = self._queue(log_id, 1)
-        queue.check_ins.append(_CheckInUnit(check_in, answer))
+        queue.check_ins.append(CheckInUnit(check_in, answer))
         self._commit_check_ins(log_id, queue)
         return await answer
 
@@ -208,13 +123,13 @@ class Recorder:
         """Runs `command` in a commit of its own. If it raises, nothing is written."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         queue = self._queue(log_id, 1)
-        queue.add(_CommandUnit(command, answer))  # type: ignore[arg-type] # its own Answer
+        queue.add(CommandUnit(command, answer))  # type: ignore[arg-type] # its own Answer
         self._commit_units(log_id, queue)
         return await answer
 
-    def _queue(self, log_id: int, commands: int) -> _Queue:
+    def _queue(self, log_id: int, commands: int) -> Queue:
         """Returns the log's queue with room for so many commands. Raises `Unavailable`."""
-        queue = self._queues.setdefault(log_id, _Queue())
+        queue = self._queues.setdefault(log_id, Queue())
         if queue.unanswered + commands > QUEUE_COMMANDS_MAX:
             raise Unavailable("Too many commands wait to be recorded. Try again later.")
         queue.unanswered += commands
@@ -226,50 +141,50 @@ class Recorder:
             await asyncio.wait(tasks)
             await asyncio.sleep(0)  # a task that is done leaves `tasks` in a turn of its own
 
-    def _commit_units(self, log_id: int, queue: _Queue) -> None:
+    def _commit_units(self, log_id: int, queue: Queue) -> None:
         """Begins a commit of the units that wait: immediately if none is in flight. Where scripts
         are played in turn and enough has gathered, one more is sent ahead, so that nothing waits
         for a turn of the event loop between the two."""
         while queue.units and (not queue.in_flight or self._may_send_ahead(queue)):
             queue.in_flight += 1
-            if isinstance(queue.units[0], _CommandUnit):
+            if isinstance(queue.units[0], CommandUnit):
                 queue.start(self._commit_command(log_id, queue, queue.take_command()))
             else:
                 queue.start(self._commit_reports(log_id, queue, self._batch(queue)))
 
-    def _may_send_ahead(self, queue: _Queue) -> bool:
+    def _may_send_ahead(self, queue: Queue) -> bool:
         is_next = self._db.plays_in_turn and queue.in_flight == 1 and not queue.is_command_in_flight
         is_full = queue.waiting >= queue.half
-        return is_next and is_full and isinstance(queue.units[0], _ReportsUnit)
+        return is_next and is_full and isinstance(queue.units[0], ReportsUnit)
 
-    def _batch(self, queue: _Queue) -> _Batch:
+    def _batch(self, queue: Queue) -> Batch:
         """Returns the reports of the next commit. Where scripts are played in turn, they are taken
         now, as they may be sent to another process; elsewhere once the head is locked."""
         if not self._db.plays_in_turn:
-            return _Batch(queue, BATCH_COMMANDS_MAX)
-        batch = _Batch(queue, queue.half)
+            return Batch(queue, BATCH_COMMANDS_MAX)
+        batch = Batch(queue, queue.half)
         batch.take()
         return batch
 
-    async def _commit_command(self, log_id: int, queue: _Queue, unit: _CommandUnit) -> None:
+    async def _commit_command(self, log_id: int, queue: Queue, unit: CommandUnit) -> None:
         queue.is_command_in_flight = True
         await _answer(queue, lambda: [unit], self._run(log_id, unit.command))
         queue.is_command_in_flight = False
         queue.in_flight -= 1
         self._commit_units(log_id, queue)
 
-    async def _commit_reports(self, log_id: int, queue: _Queue, batch: _Batch) -> None:
+    async def _commit_reports(self, log_id: int, queue: Queue, batch: Batch) -> None:
         """Commits the batch. Only the end of the process cancels it, when no caller waits."""
         await _answer(queue, batch.take, self._record(log_id, queue, batch))
         queue.in_flight -= 1
         self._commit_units(log_id, queue)
 
-    def _commit_check_ins(self, log_id: int, queue: _Queue) -> None:
+    def _commit_check_ins(self, log_id: int, queue: Queue) -> None:
         if queue.check_ins and not queue.is_check_in_in_flight:
             queue.is_check_in_in_flight = True
             queue.start(self._commit_next_check_ins(log_id, queue))
 
-    async def _commit_next_check_ins(self, log_id: int, queue: _Queue) -> None:
+    async def _commit_next_check_ins(self, log_id: int, queue: Queue) -> None:
         """Commits the next check-ins. A crash or an unknown outcome needs no care: the next
         check-in of a device decides again."""
         batch = queue.take_check_ins()
@@ -289,7 +204,44 @@ class Recorder:
         self._learn(log_id, commit.draft.committed, began_s)
         return [answer]
 
-    async def _record(self, log_id: int, queue: _Queue, batch: _Batch) -> list[list[ReportOutcome]]:
+    async def _record(self, log_id: int, queue: Queue, batch: Batch) -> list[object]:
+        """Records the batch, and returns the answers of its units. A unit that needs texts of the
+        archive gets its answer later."""
+        outcomes = await self._record_batch(log_id, queue, batch)
+        return [
+            self._later(log_id, queue, unit, outcome.stubs)
+            if isinstance(outcome, EntriesNeeded)
+            else outcome
+            for unit, outcome in zip(batch.take(), outcomes, strict=True)
+        ]
+
+    def _later(
+        self, log_id: int, queue: Queue, unit: ReportsUnit, needed: Sequence[Stub]
+    ) -> object:
+        queue.start(self._record_with_texts(log_id, queue, unit, needed))
+        return _LATER
+
+    async def _record_with_texts(
+        self, log_id: int, queue: Queue, unit: ReportsUnit, needed: Sequence[Stub]
+    ) -> None:
+        """Reads the texts that a unit needs, and queues the unit again with them. If the archive
+        does not answer, the unit fails: a later attempt of the device finds out."""
+        try:
+            async with asyncio.timeout(ARCHIVE_S):
+                texts = await stubs.texts(self._db.archive, needed)
+        except BaseException as error:
+            reason = error if isinstance(error, Exception) else RuntimeError("the server ends")
+            if isinstance(error, TimeoutError | NoArchive):
+                reason = EntriesAway(_UNDECIDED)
+            _give_answer(queue, unit, reason)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        items = [replace(item, texts={**(item.texts or {}), **texts}) for item in unit.items]
+        queue.add(unit._replace(items=items))
+        self._commit_units(log_id, queue)
+
+    async def _record_batch(self, log_id: int, queue: Queue, batch: Batch) -> Sequence[UnitOutcome]:
         """Records the batch. After an unknown outcome the same identities are sent again: reports
         that were recorded answer as duplicates."""
         take = partial(list, batch.items()) if self._db.plays_in_turn else batch.items
@@ -304,7 +256,7 @@ class Recorder:
     async def _play[Batch, Answers](
         self,
         log_id: int,
-        queue: _Queue,
+        queue: Queue,
         make: Callable[[int, LogContext, Batch], Script[tuple[Committed, Answers]]],
         batch: Batch,
     ) -> Answers:
@@ -354,7 +306,7 @@ class Recorder:
 
 
 async def _answer(
-    queue: _Queue, take: Callable[[], Sequence[_Unit]], work: Awaitable[Sequence[object]]
+    queue: Queue, take: Callable[[], Sequence[Unit]], work: Awaitable[Sequence[object]]
 ) -> None:
     """Gives each unit its answer, or all of them the error, so that no caller waits for ever."""
     try:
@@ -365,17 +317,18 @@ async def _answer(
             raise
     finally:
         for unit, answer in zip(take(), answers, strict=True):
-            queue.unanswered -= _commands(unit)
-            if unit.answer.done():  # its caller was cancelled; it is recorded all the same
-                continue
-            if isinstance(answer, BaseException):
-                unit.answer.set_exception(answer)
-            else:
-                unit.answer.set_result(answer)  # type: ignore[arg-type] # made for this unit
+            if answer is not _LATER:
+                _give_answer(queue, unit, answer)
 
 
-def _commands(unit: _Unit) -> int:
-    return len(unit.items) if isinstance(unit, _ReportsUnit) else 1
+def _give_answer(queue: Queue, unit: Unit, answer: object) -> None:
+    queue.unanswered -= commands_of(unit)
+    if unit.answer.done():  # its caller was cancelled; it is recorded all the same
+        return
+    if isinstance(answer, BaseException):
+        unit.answer.set_exception(answer)
+    else:
+        unit.answer.set_result(answer)  # type: ignore[arg-type] # made for this unit
 
 
 async def start_log(

@@ -5,13 +5,17 @@ It begins with the lock of the log's head. A report that a rule refuses fails al
 decided on with what the reports before it in the batch have recorded.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 from uuid_utils import uuid7
 
+from firmtrail.database import stubs
 from firmtrail.database.database import Row, Script
+from firmtrail.database.stubs import Stub
 from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS
 from firmtrail.eventstore import lineage, log
@@ -38,8 +42,18 @@ class ReportReceipt(msgspec.Struct, frozen=True, gc=False):
     recorded_at_ms: int
 
 
+class EntriesNeeded(NamedTuple):
+    """Says that a unit was not decided on: entries that its reports may repeat were pruned."""
+
+    stubs: Sequence[Stub]
+    """The unit is decided on when its items have the texts of these."""
+
+
 type ReportOutcome = ReportReceipt | Refused
-type _KnownReports = dict[tuple[str, str], KnownReport]
+type UnitOutcome = list[ReportOutcome] | EntriesNeeded
+type _Identity = tuple[str, str]
+type _KnownReports = dict[_Identity, KnownReport | Stub]
+"""The reports that are recorded under these identities; a stub for one whose text is needed."""
 
 
 class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +63,8 @@ class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
     stream: str
     event_id: str
     report: ReportCommand
+    texts: Mapping[Stub, str] | None = None
+    """The texts of pruned entries that it may repeat, if an earlier attempt found them needed."""
 
 
 def identified(report: ReportCommand) -> IdentifiedReport:
@@ -59,9 +75,10 @@ def identified(report: ReportCommand) -> IdentifiedReport:
 
 def record_reports(
     log_id: int, context: LogContext, take: Callable[[], Sequence[Sequence[IdentifiedReport]]]
-) -> Script[tuple[Committed, list[list[ReportOutcome]]]]:
+) -> Script[tuple[Committed, list[UnitOutcome]]]:
     """Plays one commit, beginning with the lock of the head. It records the units that `take` gives
-    once the head is locked; returns the outcomes of each unit too."""
+    once the head is locked; returns the outcomes of each unit too. Nothing is recorded of a unit
+    that needs the texts of pruned entries: an archive is not read while the head is locked."""
     draft = yield from begin_draft(log_id, context)
     batch = take()
     items = [item for unit in batch for item in unit]
@@ -75,10 +92,10 @@ def record_reports(
         further += _find(draft, context, counted, known) if counted else []
     if further:
         yield from loaded(further)
-    outcomes = [_decide_unit(draft, unit, known) for unit in batch]
+    pruned = {key: each for key, each in known.items() if isinstance(each, Stub)}
+    outcomes = [_needed(unit, pruned) or _decide_unit(draft, unit, known) for unit in batch]
     yield draft.statements()
-    earlier = context.earlier_logs
-    return draft.committed, [[_as_first_given(earlier, each) for each in unit] for unit in outcomes]
+    return draft.committed, [_first_given(context.earlier_logs, unit) for unit in outcomes]
 
 
 def _find(
@@ -87,13 +104,15 @@ def _find(
     """Finds the reports recorded under these identities, in this log and in those that it
     continues, and adds them to `known`."""
     identities = [(item.stream, item.event_id) for item in items]
+    texts = dict(chain.from_iterable(item.texts.items() for item in items if item.texts))
 
     def take(earlier: lineage.Segment | None, rows: Iterable[Row]) -> None:
         for key, found in log.recorded_entries(identities, rows).items():
             if earlier is None:
-                known[key] = _known(found)
+                known[key] = _known(found, texts)
             elif found.position < earlier.size:  # an earlier log counts up to there, below 0
-                known[key] = _known(found._replace(position=earlier.start + found.position))
+                moved = found._replace(position=earlier.start + found.position)
+                known[key] = _known(moved, texts)
 
     return [
         Load(
@@ -104,8 +123,11 @@ def _find(
     ]
 
 
-def _known(found: log.RecordedEntry) -> KnownReport:
-    event = decode(found.position, found.text).event
+def _known(found: log.RecordedEntry, texts: Mapping[Stub, str]) -> KnownReport | Stub:
+    stub = stubs.parse(found.text)
+    if stub is not None and stub not in texts:
+        return stub
+    event = decode(found.position, found.text if stub is None else texts[stub]).event
     assert isinstance(event, REPORTS)
     return KnownReport(found.position, found.recorded_at_ms, claim_of(event))
 
@@ -128,6 +150,12 @@ def _in_counting(draft: Draft, item: IdentifiedReport) -> IdentifiedReport:
     place = _counting_place(draft, item.report)
     event_id = identity(item.report, place) if place else None
     return msgspec.structs.replace(item, event_id=event_id) if event_id else item
+
+
+def _first_given(earlier_logs: Sequence[lineage.Segment], unit: UnitOutcome) -> UnitOutcome:
+    if isinstance(unit, EntriesNeeded):
+        return unit
+    return [_as_first_given(earlier_logs, each) for each in unit]
 
 
 def _as_first_given(
@@ -165,6 +193,15 @@ def _late(draft: Draft, reports: Iterable[ReportCommand]) -> list[tuple[str, int
     return late
 
 
+def _needed(
+    items: Iterable[IdentifiedReport], pruned: Mapping[_Identity, Stub]
+) -> EntriesNeeded | None:
+    """Returns the pruned entries that a unit may repeat; None if there are none."""
+    keys = ((item.stream, item.event_id) for item in items) if pruned else ()
+    found = [pruned[key] for key in keys if key in pruned]
+    return EntriesNeeded(found) if found else None
+
+
 def _decide_unit(
     draft: Draft, items: Iterable[IdentifiedReport], known: _KnownReports
 ) -> list[ReportOutcome]:
@@ -184,6 +221,7 @@ def _decide(draft: Draft, item: IdentifiedReport, known: _KnownReports) -> Repor
         offers = list(draft.fold.steering.offers.get(report.device, {}).values())
         report = action.of_offer(report, offers, draft.control)
     before = known.get((stream, event_id))
+    assert not isinstance(before, Stub), "a unit that needs texts is not decided on"
     state = draft.fold.states.get(report.device)
     is_awaited = state is not None and is_bare(report) and _is_awaited(draft, state, report)
     decided = device.decide_report(state, report, before, is_awaited=is_awaited)

@@ -75,7 +75,7 @@ _POSTGRES_EXPECTED = {  # name -> a pattern of when it fires, and the function t
         r"AFTER INSERT ON \S+ REFERENCING NEW TABLE AS added FOR EACH STATEMENT",
         "append_identities()",
     ),
-    "events_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
+    "events_no_change": ("BEFORE DELETE OR UPDATE ON", "refuse_unless_stub()"),
     "events_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
     "identities_append": (
         r"BEFORE INSERT ON \S+ FOR EACH STATEMENT",
@@ -96,6 +96,7 @@ _SQLITE_FILES = (
     "0002_subtrees.sqlite",
     "0002_checkpoints.sqlite",
     "0008_thinned.sqlite",
+    "0016_pruned.sqlite",
 )
 """The SQL files that create the triggers; a later one replaces those of an earlier one."""
 
@@ -105,6 +106,7 @@ _POSTGRES_FILES = (
     "0008_thinned.postgresql",
     "0013_identities.postgresql",
     "0015_guarded.postgresql",
+    "0016_pruned.postgresql",
 )
 """The SQL files that create the functions that the triggers run."""
 

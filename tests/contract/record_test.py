@@ -17,7 +17,8 @@ from firmtrail.projections import device_current
 from firmtrail.projections.controls import CommittedControls
 from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.recording.commit import Commit, LogClosed, LogContext, begin_draft
-from firmtrail.recording.recorder import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
+from firmtrail.recording.queues import BATCH_COMMANDS_MAX
+from firmtrail.recording.recorder import QUEUE_COMMANDS_MAX, Recorder
 from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand

@@ -176,6 +176,9 @@ async def _place(call: Call[Any, None]) -> tuple[log.Head, int]:
     return head, position
 
 
+_PRUNED: dict[str, Any] = {"refusals": {410}, "is_view": True, "reads_standby": True}
+
+
 def _of_log(prefix: str) -> tuple[Route, ...]:
     event = f"{prefix}/events/{{position}}"
     return (
@@ -185,12 +188,13 @@ def _of_log(prefix: str) -> tuple[Route, ...]:
             AUDIT,
             {200: NDJSON},
             query=EventsQuery,
+            refusals={410},
             is_view=True,
             reads_standby=True,
             sends=("Vary",),
         ),
-        resource(event, get_event, AUDIT, CLOUDEVENT, is_view=True, reads_standby=True),
-        resource(f"{event}/text", get_text, AUDIT, Text, is_view=True, reads_standby=True),
+        resource(event, get_event, AUDIT, CLOUDEVENT, **_PRUNED),
+        resource(f"{event}/text", get_text, AUDIT, Text, **_PRUNED),
         command(DELETE, f"{event}/text", delete_text, ADMINISTER),
     )
 

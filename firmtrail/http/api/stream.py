@@ -102,7 +102,7 @@ ROUTES = (
         AUDIT,
         {200: EVENT_STREAM},
         query=StreamQuery,
-        refusals={400, 409},
+        refusals={400, 409, 410},
         is_view=True,
         reads_standby=True,
         is_endless=True,

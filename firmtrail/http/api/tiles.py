@@ -112,7 +112,9 @@ def _read(path: str, handler: Handler, content: str, **fields: Any) -> Route:
 def _of_log(prefix: str) -> tuple[Route, ...]:
     """Describes the tiles of a log. Entries come first, or they would be taken for a level."""
     return (
-        _read(f"{prefix}/tile/entries/{{tile}}", get_bundle, BYTES, sends=("Vary",)),
+        _read(
+            f"{prefix}/tile/entries/{{tile}}", get_bundle, BYTES, sends=("Vary",), refusals={410}
+        ),
         _read(f"{prefix}/tile/{{level}}/{{tile}}", get_tile, BYTES),
         _read(f"{prefix}/consistency", get_consistency, TEXT, query=ConsistencyQuery),
     )
