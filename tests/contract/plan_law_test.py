@@ -6,7 +6,7 @@ the phases that the events lead to are those of a plain model, and so is the ans
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from firmtrail.commands import steering as commands
 from firmtrail.database.database import Database
 from firmtrail.events.entry import decode
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import DeviceChanged, SettingsChanged
 from firmtrail.events.steering import PlanPhase, UpdateOffered, Window
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import short_streams
@@ -25,7 +27,7 @@ from firmtrail.rules.rollout import PlanTime
 from tests.clock import set_clock
 from tests.contract.steered_log import check_in, recorded, release, roll_out
 from tests.databases import new_log
-from tests.fleet import register, report
+from tests.fleet import record_events, register, report
 from tests.plan_model import PlanModel
 from tests.replay import differences
 
@@ -33,6 +35,11 @@ START_S = 1_790_000_040
 """A time at which the window of the model opens."""
 DEVICES = [f"d{number}" for number in range(16)]
 WINDOW = Window("*/2 * * * *", 60, "UTC")
+OPPOSITE = Window("1-59/2 * * * *", 60, "UTC")
+"""It is open while the other one is closed."""
+
+type Whose = Literal["rollout", "cohort", "model", "project"]
+"""Whose window counts; those that come later here have the opposite one."""
 
 
 class Setting(NamedTuple):
@@ -40,7 +47,7 @@ class Setting(NamedTuple):
 
     phases: Sequence[PlanPhase]
     starts_in: int = 0
-    has_window: bool = False
+    window_of: Whose | None = None
     needs_approval: bool = False
 
 
@@ -67,7 +74,11 @@ def plans(draw: st.DrawFn) -> tuple[PlanPhase, ...]:
 
 
 settings_of = st.builds(
-    Setting, plans(), st.sampled_from((0, 0, 45)), st.booleans(), st.sampled_from((False, True))
+    Setting,
+    plans(),
+    st.sampled_from((0, 0, 45)),
+    st.sampled_from((None, *get_args(Whose.__value__))),
+    st.booleans(),
 )
 devices = st.sampled_from(DEVICES)
 steps = st.one_of(
@@ -114,6 +125,8 @@ async def begin(db: Database, recorder: Recorder, found: Setting) -> Playing:
     await set_clock(db, START_S * 1000)
     log_id = await new_log(db)
     await register(recorder, log_id, *DEVICES, model="m")
+    of_cohort = [(f"device/{name}", DeviceChanged(cohort="c")) for name in DEVICES]
+    await record_events(recorder, log_id, [*of_cohort, *windows_of(found.window_of)])
     await release(recorder, log_id, "1.0.0", "1.1.0")
     await recorder.report(log_id, [report(device=name) for name in DEVICES])
     start = START_S + found.starts_in
@@ -124,14 +137,36 @@ async def begin(db: Database, recorder: Recorder, found: Setting) -> Playing:
         reach=found.phases[0].reach,
         plan=tuple(found.phases),
         start_at=time_text(start * 1000) if found.starts_in else None,
-        window=WINDOW if found.has_window else None,
+        window=WINDOW if found.window_of == "rollout" else None,
         approvals=1 if found.needs_approval else None,
         started_by="u",
     )
     model = PlanModel(
-        found.phases, START_S, start, not found.needs_approval, found.has_window, name
+        *(found.phases, START_S, start, not found.needs_approval),
+        has_window=found.window_of is not None,
+        rollout=name,
     )
     return Playing(db, [recorder], log_id, model)
+
+
+def windows_of(whose: Whose | None) -> list[tuple[str, Event]]:
+    """Returns the change of the project's settings that makes this window count."""
+    if whose is None:
+        return []
+    of_cohort, of_model, of_project = (
+        WINDOW if each == whose else OPPOSITE if whose in before else None
+        for each, before in (
+            ("cohort", {"rollout"}),
+            ("model", {"rollout", "cohort"}),
+            ("project", {"rollout", "cohort", "model"}),
+        )
+    )
+    changed = SettingsChanged(
+        cohort_windows={"c": of_cohort} if of_cohort else {},
+        model_windows={"m": of_model} if of_model else {},
+        window=of_project,
+    )
+    return [("project/acme", changed)]
 
 
 async def do(playing: Playing, step: tuple[Any, ...]) -> None:
@@ -232,7 +267,10 @@ async def check_phases(playing: Playing, reach_before: int) -> int:
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(of=settings_of, story=st.lists(steps, min_size=4, max_size=20))
-@example(of=Setting(ALL_KINDS, 45, has_window=True, needs_approval=True), story=EVERY_ORDER)
+@example(of=Setting(ALL_KINDS, 45, "rollout", needs_approval=True), story=EVERY_ORDER)
+@example(of=Setting(ALL_KINDS, 0, "cohort"), story=EVERY_ORDER)
+@example(of=Setting(ALL_KINDS, 45, "model"), story=EVERY_ORDER)
+@example(of=Setting(ALL_KINDS, 0, "project", needs_approval=True), story=EVERY_ORDER)
 @example(of=Setting(ALL_KINDS), story=EVERY_ORDER)
 @example(of=Setting(ALL_KINDS), story=ENDS_AS_IT_IS_HALTED)
 @example(of=Setting(ALL_KINDS), story=PAUSED_OVER_ITS_END)
