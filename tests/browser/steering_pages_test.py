@@ -57,16 +57,6 @@ async def test_a_page_is_right_in_every_form(browser: Browser, console: Console,
         assert visit.weight_bytes < WEIGHT_BYTES_MAX
 
 
-async def test_a_device_answers_a_question_while_its_page_is_open(
-    browser: Browser, console: Console
-) -> None:
-    async with visiting(browser, console) as visit:
-        await visit.open(f"{console.project}/devices/pump-002")
-        await visit.page.get_by_role("button", name="Ask its version").click()
-        await visit.page.get_by_text("no answer yet").wait_for()
-        assert visit.faults == []
-
-
 async def test_many_devices_are_asked_in_parts_by_one_click(
     browser: Browser, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
