@@ -8,12 +8,21 @@ from firmtrail.access.roles import EVERYTHING
 from firmtrail.commands import access as commands
 from firmtrail.commands import webhooks as webhook_commands
 from firmtrail.commands.webhooks import WebhookTerms
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import (
+    ArtifactAdded,
+    DeviceRegistered,
+    ReleaseAdded,
+    ReleaseWithdrawn,
+)
+from firmtrail.events.steering import Halted, RollbackStarted, RolloutPaused, RolloutStarted
 from firmtrail.eventstore import log
+from firmtrail.recording.commit import Commit
 from firmtrail.webhooks import kept_deliveries
 from firmtrail.webhooks.kept_deliveries import DeliveryRow
 from tests.browser.conftest import Console
 from tests.browser.visit import DESKTOP, PHONE, visiting
-from tests.fleet import received, register, report
+from tests.fleet import received, record_events, register, report
 from tests.people import add_member
 
 pytestmark = pytest.mark.slow
@@ -23,6 +32,8 @@ BIDI = "\u202etxet desrever\u2066\u200f"
 COMBINING = "e" + "\u0301" * 60
 HOSTILE = f"'\"><svg onload=window.acted=1>{ACTING}{BIDI}{COMBINING}{'W' * 128}"
 NAME = "W" * 128
+LONG = "W" * 64
+"""A name of a model, cohort, tag, artifact or device."""
 EMAIL = "x'onmouseover=alert(1)@example.org"
 
 
@@ -52,10 +63,35 @@ async def fill(console: Console) -> int:
     return received(outcome).position
 
 
+async def order(console: Console) -> None:
+    """Records hostile texts of people as notes and reasons, of things whose names are as long as
+    they may be."""
+    of_release, withdrawn = f"release/{LONG}/9.9.9", f"release/{LONG}/9.9.8"
+    ordered: list[tuple[str, Event, str | None]] = [
+        (of_release, ReleaseAdded(LONG, "9.9.9"), HOSTILE),
+        (of_release, ArtifactAdded(LONG, 1, "ab" * 32), None),
+        ("rollout/r_hostile", RolloutStarted("9.9.9", LONG, 10_000, tag=LONG), None),
+        ("rollout/r_hostile", RolloutPaused(), HOSTILE),
+        (withdrawn, ReleaseAdded(LONG, "9.9.8"), None),
+        (withdrawn, ReleaseWithdrawn(), HOSTILE),
+        ("rollout/r_return", RollbackStarted("9.9.8", LONG, 10_000, cohort=LONG), HOSTILE),
+        ("project/demo-fleet", Halted(all=False), HOSTILE),
+    ]
+
+    async def command(commit: Commit) -> None:
+        for stream, event, text in ordered:
+            commit.draft.record(stream, event, actor="system", text=text)
+
+    await console.recorder.act(console.log_id, command)
+    registered = DeviceRegistered(LONG, LONG, (LONG, "X" * 64))
+    await record_events(console.recorder, console.log_id, [(f"device/{LONG}", registered)])
+
+
 async def test_no_hostile_text_acts_or_makes_a_page_wider(
     browser: Browser, console: Console
 ) -> None:
     position, webhook = await fill(console), await add_webhook(console)
+    await order(console)
     script = "%3Cscript%3Ewindow.acted%3D1%3C%2Fscript%3E%E2%80%AE"
     assert position < (await log.head(console.db, console.log_id)).size
     async with visiting(browser, console) as visit:
@@ -74,6 +110,17 @@ async def test_no_hostile_text_acts_or_makes_a_page_wider(
             f"/settings/webhooks/{webhook}",
             f"/rollouts/start?model=pump&version=1.6.1&percent=1&cohort={NAME[:64]}",
             "/access",
+            f"/devices/{LONG}",
+            f"/devices?tag={LONG}&cohort={LONG}&model={LONG}",
+            "/releases",
+            f"/releases/{LONG}/9.9.9",
+            f"/releases/{LONG}/9.9.8",
+            f"/releases/{LONG}/9.9.9/recall",
+            "/rollouts",
+            "/rollouts/r_hostile",
+            "/rollouts/r_hostile/resume",
+            "/rollouts/r_return",
+            "/resume",
         ):
             await visit.open(f"{console.project}{path}")
             for size in (DESKTOP, PHONE):
