@@ -130,6 +130,9 @@ def test_a_rollout_shows_its_phases_by_line_and_people_by_their_addresses(
     watched = done("rollout", "watch", rollout, "--once").out.splitlines()
     phases = done("rollout", "show", rollout, "--json").json["phases"]
     began, ends = phases[0]["began_at"], phases[0]["earliest_end"]
+    for at, states in ((began, ["current", "next"]), (ends, ["done", "current"])):
+        shown = done("rollout", "plan", rollout, "--at", at, "--json").json
+        assert [each["state"] for each in shown["phases"]] == states
     assert watched[1:] == [f"Phase 1 of 2 (1 %) began at {began}, and ends at {ends}."]
     shown = done("rollout", "show", rollout)
     lines = [line.split() for line in shown.out.splitlines()]

@@ -30,6 +30,16 @@ async def test_a_page_is_html_that_may_load_only_our_own_files(fleet: Site) -> N
     assert re.findall(r'(?:src|href|action)="(?:https?:)?//', html) == []
 
 
+async def test_the_policy_of_a_page_permits_nothing_but_our_own(fleet: Site) -> None:
+    policy = (await fleet.get(FLEET, "viewer")).headers["Content-Security-Policy"]
+    own = ("script-src", "style-src", "img-src", "connect-src", "form-action")
+    none = ("default-src", "frame-ancestors", "base-uri")
+    assert dict(each.split(maxsplit=1) for each in policy.split("; ")) == {
+        **dict.fromkeys(own, "'self'"),
+        **dict.fromkeys(none, "'none'"),
+    }
+
+
 async def test_a_page_names_the_size_of_the_log(fleet: Site) -> None:
     answer = await fleet.get(FLEET)
     size = int(answer.headers["Firmtrail-Log-Size"])
