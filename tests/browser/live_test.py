@@ -27,6 +27,40 @@ async def check_stayed(visit: Visit) -> None:
     await visit.check()
 
 
+async def test_a_page_that_nobody_looks_at_asks_for_nothing(
+    browser: Browser, console: Console
+) -> None:
+    away = "Object.defineProperty(document, 'hidden', { get: () => window.isAway ?? false });"
+    async with visiting(browser, console) as visit:
+        page, asked = visit.page, list[str]()
+        await page.add_init_script(away)
+        await stay(visit, console.project)
+        page.on("request", lambda request: asked.append(request.url))
+        await page.evaluate("() => { window.isAway = true; }")
+        await page.clock.run_for(60_000)
+        assert asked == []
+        await page.evaluate("() => { window.isAway = false; }")
+        async with page.expect_request(lambda request: "part=" in request.url):
+            await page.clock.run_for(11_000)
+        await check_stayed(visit)
+
+
+async def test_a_paused_part_stays_as_it_is_when_a_person_comes_back(
+    browser: Browser, console: Console
+) -> None:
+    async with visiting(browser, console) as visit:
+        page, asked = visit.page, list[str]()
+        await stay(visit, f"{console.project}/log")
+        await page.get_by_role("button", name="Pause").click()
+        page.on("request", lambda request: asked.append(request.url))
+        await page.locator("h1").click()
+        await page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+        await page.clock.run_for(60_000)
+        assert asked == []
+        await page.get_by_role("button", name="Continue").click()
+        await check_stayed(visit)
+
+
 async def test_a_rollout_moves_while_its_devices_report(browser: Browser, console: Console) -> None:
     recorder, log_id = console.recorder, console.log_id
     names = [f"moving-{number}" for number in range(5)]

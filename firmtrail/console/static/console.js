@@ -91,7 +91,9 @@ document.querySelectorAll("button[data-pauses]").forEach((button) => {
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
-  document.querySelectorAll("[data-every]").forEach((each) => htmx.trigger(each, "due"));
+  document.querySelectorAll("[data-every]").forEach((each) => {
+    if (!isPaused(each)) htmx.trigger(each, "due");
+  });
 });
 
 // Zone: the exact times are in UTC until a person asks for the zone of their own.
