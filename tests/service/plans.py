@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from firmtrail.events.times import time_text
+from tests.clock import set_clock
 from tests.service.site import Answer, D, P, Site
 
 
@@ -35,3 +36,16 @@ async def set_up(site: Site, **settings: Any) -> Answer:
 def closed_window() -> dict[str, Any]:
     opening = datetime.now(UTC) + timedelta(hours=12)
     return {"cron": f"{opening.minute} {opening.hour} * * *", "duration_s": 60, "timezone": "UTC"}
+
+
+async def stop_clocks(site: Site) -> int:
+    """Stops the clocks at the present time, and returns it."""
+    now_ms = site.services.access.now_ms()
+    await set_clocks(site, now_ms)
+    return now_ms
+
+
+async def set_clocks(site: Site, now_ms: int) -> None:
+    """Stops the service's clock at a time, and the one that gives events their times."""
+    site.services.access._clock = lambda: now_ms / 1000
+    await set_clock(site.services.db, now_ms)

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from firmtrail.events.times import time_ms
-from tests.service.plans import check_in, closed_window, events_of, in_seconds, set_up, shown
+from firmtrail.events.times import time_ms, time_text
+from tests.service.plans import (
+    check_in,
+    closed_window,
+    events_of,
+    in_seconds,
+    set_clocks,
+    set_up,
+    shown,
+    stop_clocks,
+)
 from tests.service.site import D, P, Site
 from tests.service.steered import post, roll_out
 
@@ -16,17 +25,17 @@ ALL_BUT_ONE = 99.99
 
 
 async def test_a_phase_begins_when_its_time_has_come_without_an_event(fleet: Site) -> None:
-    rollout = await roll_out(
-        fleet, plan={"phases": [{"percent": 0, "after_s": 1}, {"percent": 100}]}
-    )
+    began_ms = await stop_clocks(fleet)
+    phases = [{"percent": 0, "after_s": 600}, {"percent": 100}]
+    rollout = await roll_out(fleet, plan={"phases": phases})
     assert (await check_in(fleet))["reason"] == "not_reached"
     before = (await fleet.get(f"{P}/events", "auditor")).headers["Firmtrail-Log-Size"]
-    await asyncio.sleep(1.2)
+    await set_clocks(fleet, began_ms + 600_000)
     found = await shown(fleet, rollout)
     assert [each["state"] for each in found["phases"]] == ["done", "current"]
     assert found["percent"] == 100
-    began_ms = [time_ms(each["began_at"]) for each in found["phases"]]
-    assert began_ms[1] - began_ms[0] == 1000
+    times_ms = [time_ms(each["began_at"]) for each in found["phases"]]
+    assert times_ms[1] - times_ms[0] == 600_000
     after = (await fleet.get(f"{P}/events", "auditor")).headers["Firmtrail-Log-Size"]
     assert before == after
     assert (await check_in(fleet))["version"] == "1.1.0"
@@ -78,28 +87,29 @@ async def test_a_person_may_skip_to_a_later_phase_only(fleet: Site) -> None:
 async def test_time_does_not_count_while_the_rollout_is_paused_or_the_project_halted(
     fleet: Site,
 ) -> None:
-    rollout = await roll_out(
-        fleet, plan={"phases": [{"percent": 0, "after_s": 1}, {"percent": 100}]}
-    )
+    began_ms = await stop_clocks(fleet)
+    phases = [{"percent": 0, "after_s": 600}, {"percent": 100}]
+    rollout = await roll_out(fleet, plan={"phases": phases})
     await post(fleet, f"rollouts/{rollout}/pause")
-    await asyncio.sleep(1.2)
+    await set_clocks(fleet, began_ms + 700_000)
     assert (await shown(fleet, rollout))["phases"][0]["state"] == "current"
     await post(fleet, "halt")
     await post(fleet, f"rollouts/{rollout}/resume")
-    await asyncio.sleep(1.2)
+    await set_clocks(fleet, began_ms + 1_400_000)
     assert (await shown(fleet, rollout))["phases"][0]["state"] == "current"
     await post(fleet, "resume")
-    await asyncio.sleep(1.2)
+    await set_clocks(fleet, began_ms + 2_100_000)
     assert (await shown(fleet, rollout))["phases"][1]["state"] == "current"
 
 
 async def test_a_scheduled_rollout_offers_nothing_before_its_start(fleet: Site) -> None:
-    start_at = in_seconds(2)
+    began_ms = await stop_clocks(fleet)
+    start_at = time_text(began_ms + 600_000)
     rollout = await roll_out(fleet, start_at=start_at)
     assert (await shown(fleet, rollout))["state"] == "scheduled"
     answer = await check_in(fleet)
     assert (answer["reason"], answer["not_before"]) == ("scheduled", start_at)
-    await asyncio.sleep(2.2)
+    await set_clocks(fleet, began_ms + 600_000)
     assert (await shown(fleet, rollout))["state"] == "running"
     assert (await check_in(fleet))["version"] == "1.1.0"
 
