@@ -7,6 +7,7 @@ import pytest
 
 from firmtrail.database.database import Unavailable
 from firmtrail.http.shared_reads import SharedReads
+from tests.patience import PATIENCE_S
 
 
 async def test_reads_of_one_moment_are_one_read() -> None:
@@ -79,7 +80,7 @@ async def test_closing_ends_the_reads_that_are_in_progress() -> None:
     await asyncio.sleep(0.02)
     await shared.close()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(caller, 5)
+        await asyncio.wait_for(caller, PATIENCE_S)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left
 

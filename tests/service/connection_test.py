@@ -9,6 +9,7 @@ from firmtrail.http.clients import Clients
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import Gate, bounds
 from firmtrail.http.metrics import Metrics
+from tests.patience import PATIENCE_S
 from tests.service.routes import assert_is_problem
 from tests.service.site import Address, Answer
 
@@ -36,7 +37,7 @@ REFUSED = {
 async def send(address: Address, request: bytes) -> Answer:
     reader, writer = await asyncio.open_connection(*address)
     writer.write(request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines if line)
         body = await reader.readexactly(int(headers["Content-Length"]))

@@ -19,6 +19,7 @@ from firmtrail.http.clients import Clients
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import Bounds, Gate
 from firmtrail.http.metrics import Metrics, ProcessState
+from tests.patience import PATIENCE_S
 from tests.service.site import Site
 
 HALF_HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "
@@ -85,7 +86,7 @@ async def connect(runner: HttpRunner) -> AsyncIterator[Connect]:
         writer.transport.abort()
 
 
-async def is_closed(reader: asyncio.StreamReader, within_s: float) -> bool:
+async def is_closed(reader: asyncio.StreamReader, within_s: float = PATIENCE_S) -> bool:
     """Returns whether the server ends the connection, whatever it sends before."""
     with contextlib.suppress(ConnectionError):
         try:
@@ -100,7 +101,7 @@ async def is_answered(connected: Connected, request: bytes = WHOLE) -> bool:
     reader, writer = connected
     try:
         writer.write(request)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             return (await reader.readline()).startswith(b"HTTP/1.1 200")
     except ConnectionError:
         return False
@@ -112,7 +113,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(
 ) -> None:
     began = monotonic()
     reader, _ = await connect(first=begun)
-    assert await is_closed(reader, HEAD_S + 2)
+    assert await is_closed(reader)
     assert monotonic() - began >= HEAD_S * 0.8
 
 
@@ -125,7 +126,7 @@ async def test_a_trickled_head_gets_no_more_time(connect: Connect) -> None:
             await asyncio.sleep(HEAD_S / 10)
 
     trickling = asyncio.create_task(trickle())
-    assert await is_closed(reader, HEAD_S + 2)
+    assert await is_closed(reader)
     trickling.cancel()
 
 
@@ -138,7 +139,7 @@ async def test_a_later_head_is_limited_from_its_first_byte(connect: Connect, beg
     await asyncio.sleep(HEAD_S * 1.5)  # idle for longer than a head may take: it stays open
     assert not await is_closed(reader, 0.1)
     writer.write(begun)
-    assert await is_closed(reader, HEAD_S + 2)
+    assert await is_closed(reader)
 
 
 async def test_an_idle_connection_stays(connect: Connect) -> None:
@@ -146,7 +147,7 @@ async def test_an_idle_connection_stays(connect: Connect) -> None:
     for _ in range(3):
         assert await is_answered((reader, writer))
         await asyncio.sleep(HEAD_S * 1.2)
-        await asyncio.wait_for(reader.readuntil(b'"alive"}'), 1)
+        await asyncio.wait_for(reader.readuntil(b'"alive"}'), PATIENCE_S)
 
 
 LOGIN = b'{"email":"a@b.example","password":"wrong"}'
@@ -166,7 +167,7 @@ async def test_a_connection_that_has_sent_a_body_stays(
         for part in parts:
             writer.write(part)
             await asyncio.sleep(0.05)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await reader.readline()).startswith(b"HTTP/1.1 401")
             await reader.readuntil(b'"errors":[]}')
         assert not await is_closed(reader, HEAD_S * 2)
@@ -228,7 +229,7 @@ async def test_at_the_limit_of_an_address_a_connection_is_refused_if_all_are_at_
         working = [await connect(1, upload.encode()) for _ in range(2)]
         await asyncio.sleep(0.3)
         refused = [await connect(1) for _ in range(5)]
-        assert all([await is_closed(reader, 1) for reader, _ in refused])
+        assert all([await is_closed(reader) for reader, _ in refused])
         assert await is_answered(await connect(2))
     assert not any([await is_closed(reader, 0.05) for reader, _ in working])
     lines = [line for line in logged if line["event"] == "connections refused"]
@@ -273,7 +274,7 @@ async def test_a_refused_body_does_not_linger(connect: Connect) -> None:
                 await asyncio.sleep(0.05)
 
     sending = asyncio.create_task(send())
-    assert await is_closed(reader, 2)
+    assert await is_closed(reader)
     sending.cancel()
 
 
@@ -288,7 +289,7 @@ async def test_a_client_that_takes_no_answer_is_cut(
         writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
     await asyncio.sleep(2)
     transport.resume_reading()
-    assert await is_closed(reader, 2)
+    assert await is_closed(reader)
 
 
 async def test_the_operators_socket_is_open_while_tcp_is_flooded(
@@ -357,7 +358,7 @@ class TestTLS:
         self, connect: Connect, begun: bytes
     ) -> None:
         reader, _ = await connect(first=begun)
-        assert await is_closed(reader, HEAD_S + 2)
+        assert await is_closed(reader)
 
     async def test_silent_connections_are_displaced_before_the_handshake(
         self, runner: HttpRunner, connect: Connect
@@ -375,5 +376,5 @@ class TestTLS:
             "127.0.0.1", runner.addresses[0][1], ssl=trusting
         )
         writer.write(HALF_HEAD)
-        assert await is_closed(reader, HEAD_S + 2)
+        assert await is_closed(reader)
         writer.transport.abort()

@@ -20,11 +20,11 @@ from firmtrail.http.errors import TooManyRequests
 from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, write
 from tests.fleet import receipts, register, report
+from tests.patience import PATIENCE_S
 from tests.people import new_access
 from tests.service.routes import assert_is_problem
 from tests.service.site import Answer, P, Site
 
-SOON_S = 20
 READERS = 60
 
 
@@ -45,7 +45,7 @@ class Reader:
     async def block(self) -> dict[str, str]:
         """Returns the fields up to the next blank line; a comment's name is ""."""
         fields: dict[str, str] = {}
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(PATIENCE_S):
             while line := (await self.response.content.readline()).decode().rstrip("\n"):
                 name, _, value = line.partition(":")
                 assert name not in fields
@@ -178,7 +178,7 @@ async def test_the_number_of_streams_is_limited(
 
 async def until_free(site: Site) -> None:
     """Waits until no stream counts: the server notices that a reader left when it sends."""
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(PATIENCE_S):
         while site.services.limits.streams._open_of:
             await register(site.services.recorder, site.log_id, f"new{await size(site)}")
             await asyncio.sleep(0.05)
@@ -248,7 +248,7 @@ async def test_a_stream_ends_with_its_log_and_refuses_to_continue_in_the_next(si
         await write(
             site.services.db, "UPDATE projects SET log_id = $1 WHERE project = 'acme'", newest
         )
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(PATIENCE_S):
             assert await reader.response.read() == b""
     answer = await site.get(f"{P}/stream", Last_Event_ID="3")
     assert assert_is_problem(answer, 409)["code"] == "not_this_log"
@@ -265,7 +265,7 @@ async def test_a_server_that_stops_ends_its_streams_immediately(site: Site) -> N
     await server.start_server(**app.RUNNER_OPTIONS)
     client = TestClient(server)
     there = Site(client, services, site.log_id, site.credentials)
-    async with following(there) as reader, asyncio.timeout(5):
+    async with following(there) as reader, asyncio.timeout(PATIENCE_S):
         await server.close()
         assert await reader.response.read() == b""
     await client.close()

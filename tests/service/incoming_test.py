@@ -7,6 +7,7 @@ import pytest
 
 from firmtrail.http import incoming
 from firmtrail.http.callers import LocalAccess, PublicAccess
+from tests.patience import PATIENCE_S
 from tests.service.routes import ROUTES, assert_is_problem, name_of, needs_a_key, path_of
 from tests.service.site import Address, Answer, D, P, Site
 
@@ -81,7 +82,7 @@ async def expecting(address: Address, head: str, body: bytes, version: str = "1.
     sent = [f"{line} HTTP/{version}", "Host: x", *headers]
     writer.write("\r\n".join([*sent, "", ""]).encode())
     statuses: list[str] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             answered = (await reader.readuntil(b"\r\n\r\n")).decode()
             statuses.append(answered.split(" ")[1])

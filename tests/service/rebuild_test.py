@@ -17,12 +17,11 @@ from firmtrail.rebuilding.builder import LEASE_MS
 from firmtrail.recording.recorder import Recorder
 from tests.databases import read, write
 from tests.fleet import NOON_MS, received, register, report
+from tests.patience import PATIENCE_S
 from tests.people import new_access
 from tests.replay import differences
 from tests.service.routes import assert_is_problem
 from tests.service.site import D, P, Site
-
-DONE_S_MAX = 10
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ async def revisions(db: Database, log_id: int) -> dict[str, int]:
 
 
 async def until_fit(site: Site) -> None:
-    async with asyncio.timeout(DONE_S_MAX):
+    async with asyncio.timeout(PATIENCE_S):
         while site.services.builder.unfit:
             await asyncio.sleep(0.01)
 
@@ -61,7 +60,7 @@ async def test_the_owner_can_rebuild_views(
             async with local.post("/local/projects/acme/rebuild", json=body) as response:
                 assert response.status == 202
                 state = await response.json()
-            async with asyncio.timeout(DONE_S_MAX):
+            async with asyncio.timeout(PATIENCE_S):
                 while state["views"] or state["is_running"]:
                     async with local.get("/local/projects/acme/rebuild") as response:
                         state = await response.json()
@@ -179,7 +178,7 @@ async def test_a_log_that_can_not_be_folded_is_named_and_the_live_view_still_ser
     [receipt] = await recorder.report(site.log_id, [report("1.0.0")])
     await write(db, "UPDATE log_heads SET size = size + 1 WHERE log_id = $1", site.log_id)
     await local.post("/local/projects/acme/rebuild", json={})
-    async with asyncio.timeout(DONE_S_MAX):
+    async with asyncio.timeout(PATIENCE_S):
         state: dict[str, Any] = {"is_running": True}
         while state["is_running"]:
             async with local.get("/local/projects/acme/rebuild") as response:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from tests.patience import PATIENCE_S
 from tests.service.site import P, Site
 
 
@@ -52,12 +53,12 @@ class Receiver:
         return web.Response(text="thanks")
 
     async def until_asked(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while self.asked < count:
                 await asyncio.sleep(0.01)
 
     async def until(self, count: int) -> list[Delivered]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.got) < count:
                 await asyncio.sleep(0.01)
         return self.got

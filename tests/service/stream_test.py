@@ -16,6 +16,7 @@ from firmtrail.http.callers import PUBLIC
 from firmtrail.http.clients import CLIENTS
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.route import Handler, Route
+from tests.patience import PATIENCE_S
 from tests.service.routes import assert_is_problem
 from tests.service.site import Answer, Site
 from tests.serving import with_settings
@@ -94,7 +95,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_up_to_the_last_byte(
             loop = asyncio.get_running_loop()
             await loop.sock_connect(client, ("127.0.0.1", server.port))
             await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 await cut_off.wait()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from firmtrail.webhooks import look_ups
 from firmtrail.webhooks.sender import retry_after_s
+from tests.patience import PATIENCE_S
 from tests.service.receiver import Receiver, add
 from tests.service.site import P, Site
 from tests.service.steered import post
@@ -20,7 +21,7 @@ async def test_a_receiver_that_asks_for_time_gets_it(site: Site, receiver: Recei
     receiver.answers, receiver.headers = [(429, "slower")], {"Retry-After": "600"}
     webhook = await add(site, receiver)
     await report(site, "1.0.0")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not (state := await shown(site, webhook))["failures"]:
             await asyncio.sleep(0.02)
     assert (state["failures"], receiver.got) == (1, [])
@@ -123,7 +124,7 @@ PLAN = {"phases": [{"percent": 10, "after_s": 3600}, {"percent": 100}]}
 
 async def waits_with_a_notice(site: Site, webhook: Any) -> None:
     """Waits until a notice of the webhook was made and refused."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not any(
             "notice" in each["type"]
             for each in (await shown(site, webhook, "/deliveries"))["items"]

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from tests.patience import PATIENCE_S
 from tests.service.site import P, Site
 
 
@@ -19,7 +20,7 @@ async def report(site: Site, version: str, device: str = "d1") -> int:
 
 
 async def deliveries(site: Site, webhook: Any, count: int) -> list[Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(found := (await shown(site, webhook, "/deliveries"))["items"]) < count:
             await asyncio.sleep(0.02)
     return list(found)

@@ -12,6 +12,7 @@ from firmtrail.eventstore import sizes
 from firmtrail.webhooks import messages, stored, worker
 from firmtrail.webhooks.deliverer import Deliverer
 from firmtrail.webhooks.stored import WebhookProgress
+from tests.patience import PATIENCE_S
 from tests.service.receiver import Receiver, add
 from tests.service.site import P, Site
 from tests.service.steered import post
@@ -72,7 +73,7 @@ async def test_a_receiver_that_is_gone_is_disabled_and_can_be_enabled_again(
     receiver.answers = [(410, "x" * 2000)]
     webhook = await add(site, receiver)
     position = await report(site, "1.0.0")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (state := await shown(site, webhook))["enabled"]:
             await asyncio.sleep(0.02)
     assert state["disabled_reason"] == "gone" and state["position"] == position
@@ -93,7 +94,7 @@ async def test_a_receiver_that_fails_for_a_day_is_disabled(
     receiver.answers = [(500, "no")] * 50
     webhook = await add(site, receiver)
     await report(site, "1.0.0")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await shown(site, webhook))["enabled"]:
             await asyncio.sleep(0.05)
     assert (await shown(site, webhook))["disabled_reason"] == "failing"
@@ -255,7 +256,7 @@ async def test_a_bug_in_one_webhook_stops_no_other_and_is_shown(
     with capture_logs() as lines:
         position = await report(site, "1.0.0")
         assert [each.position for each in await receiver.until(1)] == [position]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (state := await shown(site, broken))["failures"] < 2:
                 await asyncio.sleep(0.05)
     assert "bug of this server" in state["last_error"] and state["failing_since"]
@@ -311,7 +312,7 @@ async def test_the_etag_of_a_webhook_stays_while_it_sends_and_fails(
     receiver.answers = [(500, "no")] * 6
     await report(site, "1.0.0")
     await receiver.until(1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (await site.get(path)).json["delivered_at"] is None:
             await asyncio.sleep(0.02)
     assert (await site.get(path)).headers["ETag"] == tag
