@@ -5,6 +5,7 @@ at. A page therefore looks at a bounded number of devices, whatever the fleet's 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from firmtrail.http.call import AnyCall
@@ -22,8 +23,14 @@ BATCHES_MAX = 3
 few are in it, a page may hold fewer than `limit`, or none, and still name a next page. A page of
 devices in any state reads only as many batches as `limit` devices need."""
 
-WITH_OFFER: tuple[ProgressState, ...] = ("installed", "exhausted", "failed", "offered")
-"""The states of devices to which the rollout has made an offer: an index finds them."""
+WITH_OFFER: dict[ProgressState | None, str | None] = {
+    "installed": "installed",
+    "failed": "failed",
+    "offered": "",
+    "exhausted": None,
+}
+"""The states of devices to which the rollout has made an offer, which an index finds, and the
+outcome that one of these offers then has; "" for none, None for any."""
 
 
 class RolloutDeviceState(NamedTuple):
@@ -53,7 +60,9 @@ async def page(
     limit: int,
 ) -> RolloutPage:
     """Returns the next devices after `after`, by id, that are in the state asked for."""
-    read = rollout_devices.page_of_offered if wanted in WITH_OFFER else rollout_devices.page
+    read = rollout_devices.page
+    if wanted in WITH_OFFER:
+        read = partial(rollout_devices.page_of_offered, outcome=WITH_OFFER[wanted])
     head, items = (call.log_id, call.project), list[RolloutDeviceState]()
     looked_at = 0
     for size in _batches(limit, wanted):

@@ -1,7 +1,7 @@
 """Keeps the view of the current state of each device: the state that the rules fold, one row a
 device."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -124,6 +124,17 @@ _RECALLED = f"""\
             AND offer.device = device.device))"""
 
 
+_ENDED = f"""\
+EXISTS (
+        SELECT 1
+        FROM device_offers AS ended
+        WHERE ended.log_id = $1
+            AND ended.generation = {generation_of("device_offers")}
+            AND ended.source = $source
+            AND ended.device = made.device
+            AND coalesce(ended.outcome, '') = $outcome)"""
+
+
 class CurrentDevice(NamedTuple):
     """Holds a device's row; `last_seen_at_ms` may lag by 30 s."""
 
@@ -153,6 +164,9 @@ class Filter(NamedTuple):
     another one."""
     offered_by: str | None = None
     """Only devices to which this rollout has offered something. It goes with no `pairs`."""
+    ended: tuple[str, str] | None = None
+    """(rollout, outcome): only devices with an offer of this rollout that has this outcome, "" for
+    none. It goes with `offered_by`."""
     outdated: Outdated | None = None
     """The SQL excludes the devices that it can; the caller checks each row again with it."""
 
@@ -220,7 +234,12 @@ def conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value]
             found.append(condition.replace("$n", f"${len(args)}"))
     found += _failing(which.failing)
     found += _waiting(which.waiting)
-    found += _recalled(which.recall, args)
+    for text, names, values in (
+        (_RECALLED, ("$version", "$source"), which.recall),
+        (_ENDED, ("$source", "$outcome"), which.ended),
+    ):
+        if values is not None:
+            found.append(_with(text, dict(zip(names, values, strict=True)), args))
     return [*found, *_left_out(which.outdated, args)], args
 
 
@@ -246,15 +265,12 @@ def _failing(wanted: bool | None) -> list[str]:  # noqa: FBT001 (a value to comp
     return [f"coalesce(device.status, '') NOT IN {view.listed(FAILING)}"]
 
 
-def _recalled(recall: tuple[str, str] | None, args: list[Value]) -> list[str]:
-    if recall is None:
-        return []
-    args += recall
-    numbers = {"$version": f"${len(args) - 1}", "$source": f"${len(args)}"}
-    text = _RECALLED
-    for name, number in numbers.items():
-        text = text.replace(name, number)
-    return [text]
+def _with(text: str, values: Mapping[str, str], args: list[Value]) -> str:
+    """Returns the SQL with the numbers of these values for their names; adds them to `args`."""
+    for name, value in values.items():
+        args.append(value)
+        text = text.replace(name, f"${len(args)}")
+    return text
 
 
 def _waiting(wanted: bool | None) -> list[str]:  # noqa: FBT001 (a value to compare with)

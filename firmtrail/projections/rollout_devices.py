@@ -295,8 +295,17 @@ async def page(
 
 
 async def page_of_offered(
-    db: Reader, head: tuple[int, str], rollout: RolloutState, *, after: str, limit: int
+    db: Reader,
+    head: tuple[int, str],
+    rollout: RolloutState,
+    *,
+    outcome: str | None,
+    after: str,
+    limit: int,
 ) -> DevicePage:
-    """Returns those of `page` to which the rollout has made an offer."""
+    """Returns those of `page` to which the rollout has made an offer: any, or one with this
+    outcome, "" for none."""
     which = _filter(rollout)._replace(offered_by=rollout.id)
+    if outcome is not None:
+        which = which._replace(ended=(rollout.id, outcome))
     return await device_pages.page(db, head, which, after=after, limit=limit)

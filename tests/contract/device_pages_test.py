@@ -197,6 +197,11 @@ async def test_the_devices_that_a_rollout_made_an_offer_are_found_by_it(
         await check_in(recorder, log_id, name)
     pages = [page async for page in walk(db, log_id, Filter(offered_by=made))]
     assert pages == [["d07", "d39"]]
+    await recorder.report(log_id, [report("1.1.0", "failed", "d39")])
+    for outcome, names in (("failed", ["d39"]), ("", ["d07"]), ("installed", [])):
+        which = Filter(offered_by=made, ended=(made, outcome))
+        found = [name async for page in walk(db, log_id, which) for name in page]
+        assert found == names, outcome
 
 
 async def test_devices_are_not_selected_by_an_offer_and_by_what_they_say() -> None:
