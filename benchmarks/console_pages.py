@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from benchmarks import fleet, load, mixed, processes
 from benchmarks.fleet import Fleet
+from benchmarks.mixed import MixedRollouts
 from benchmarks.rounds import Measure
 from benchmarks.table import Bound, Row
 
@@ -41,9 +42,13 @@ def run(devices: int) -> tuple[list[Row], list[str]]:
     with tempfile.TemporaryDirectory(prefix="firmtrail-bench-") as folder:
         database = f"sqlite:///{folder}/fleet.db"
         processes.prepare(database)
-        mixed.fill(database, devices)
+        rollouts = mixed.fill(database, devices)
         with processes.firmtrail(database) as server:
-            rows = [*measure(server.port, devices, devices), *viewed(server.port, Fleet(devices))]
+            rows = [
+                *measure(server.port, devices, devices),
+                *steered(server.port, rollouts),
+                *viewed(server.port, Fleet(devices)),
+            ]
     return rows, []
 
 
@@ -53,30 +58,53 @@ def measure(port: int, devices: int, size: int) -> Iterator[Row]:
     first = _duration_ms(port, C, cookie)
     yield Row(name="page: fleet, the first time", value=first, unit="ms", bound=FLEET_FIRST_MS)
     device, past = f"/devices/{fleet.name(devices // 2)}", f"@{size}"
-    for name, path, bound in (
-        ("fleet", "", FLEET_MS),
-        ("fleet as of an event", f"?as_of={past}", FLEET_FIRST_MS),
-        ("devices", "/devices", PAGE_MS),
-        ("devices of a version", f"/devices?version={fleet.VERSIONS[0]}", PAGE_MS),
-        ("devices of a cohort of few", "/devices?cohort=canary", PAGE_MS),
-        ("devices with a tag of few", "/devices?tag=lab", PAGE_MS),
-        ("devices that failed", "/devices?failing=true", PAGE_MS),
-        (
-            "devices whose names begin so",
-            f"/devices?q={fleet.name(devices - 1)[:-2]}",
-            PAGE_MS,
-        ),
-        ("the count of silent devices", "/devices?silent_for=604800&part=count", PAGE_MS),
-        ("devices as of an event", f"/devices?as_of={past}", PAGE_MS),
-        ("device", device, PAGE_MS),
-        ("device as of an event", f"{device}?as_of={past}", PAGE_MS),
-        ("search", f"/search?q={fleet.name(devices // 3)[:-2]}&part=matches", PAGE_MS),
-        ("log", "/log", PAGE_MS),
-        ("an entry of the log", f"/log/1/{size}", PAGE_MS),
+    yield _row(port, cookie, ("fleet", ""), FLEET_MS)
+    yield _row(port, cookie, ("fleet as of an event", f"?as_of={past}"), FLEET_FIRST_MS)
+    for page in (
+        ("devices", "/devices"),
+        ("devices of a version", f"/devices?version={fleet.VERSIONS[0]}"),
+        ("devices of a cohort of few", "/devices?cohort=canary"),
+        ("devices with a tag of few", "/devices?tag=lab"),
+        ("devices that failed", "/devices?failing=true"),
+        ("devices whose names begin so", f"/devices?q={fleet.name(devices - 1)[:-2]}"),
+        ("the count of silent devices", "/devices?silent_for=604800&part=count"),
+        ("devices as of an event", f"/devices?as_of={past}"),
+        ("device", device),
+        ("device as of an event", f"{device}?as_of={past}"),
+        ("search", f"/search?q={fleet.name(devices // 3)[:-2]}&part=matches"),
+        ("log", "/log"),
+        ("log, events of a rare type", "/log?type=Halted"),
+        ("an entry of the log", f"/log/1/{size}"),
     ):
-        took = _durations_ms(port, f"{C}{path}", cookie)
-        row = Row(name=f"page: {name}", value=median(took), unit="ms", bound=bound)
-        yield replace(row, p99_ms=max(took))
+        yield _row(port, cookie, page)
+
+
+def steered(port: int, rollouts: MixedRollouts) -> Iterator[Row]:
+    """Measures the pages of rollouts, recalls, and devices of the fleet of `mixed`."""
+    cookie = _sign_in(port)
+    whole, recall = f"/rollouts/{rollouts.to_model}", "/releases/m1/{}/recall"
+    for page in (
+        ("devices of an attribute and a cohort", "/devices?attribute=region:r1&cohort=canary"),
+        ("rollouts", "/rollouts"),
+        ("rollout to a model", whole),
+        ("rollout to a cohort of many", f"/rollouts/{rollouts.to_cohort}"),
+        ("rollout to a tag of many", f"/rollouts/{rollouts.to_tag}"),
+        ("a rollout's devices that failed", f"{whole}/devices?state=failed"),
+        ("a rollout's devices that another order stops", f"{whole}/devices?state=held"),
+        ("a new rollout to a tag", f"/rollouts/start?model=m1&version={mixed.NEWEST}&tag=eu"),
+        ("release", f"/releases/m1/{mixed.BAD}"),
+        ("recall of a version of many", recall.format(mixed.BAD)),
+        ("recall of a version of few", recall.format(mixed.RARE)),
+    ):
+        yield _row(port, cookie, page)
+
+
+def _row(port: int, cookie: str, page: tuple[str, str], bound: Bound = PAGE_MS) -> Row:
+    """Measures a page, which is its (name, path)."""
+    name, path = page
+    took = _durations_ms(port, f"{C}{path}", cookie)
+    row = Row(name=f"page: {name}", value=median(took), unit="ms", bound=bound)
+    return replace(row, p99_ms=max(took))
 
 
 def viewed(port: int, devices: Fleet) -> Iterator[Row]:
