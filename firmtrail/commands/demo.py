@@ -104,9 +104,7 @@ async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> 
     [rows] = await tx.run(log.lock(old_log_id))
     if log.head_of(rows).closed:
         return False
-    [beginnings, begun] = await tx.run(
-        Statement(_BEGINNINGS, (project,)), Statement(_BEGUN_AT, (project,))
-    )
+    [beginnings, begun] = await tx.run(_beginnings(project), Statement(_BEGUN_AT, (project,)))
     if _users(beginnings) is None:
         raise Refused(NOT_OURS, f"The demo did not create the project {project}.")
     if len(begun) > 1 and begun[0][2] - begun[0][1] < PACE_S * 1000:
@@ -119,7 +117,7 @@ async def _add_member(commit: Commit, password_hash: str) -> None:
     new_id = credentials.new_id("u")
     [[[actor_id]], beginnings] = await commit.run(
         people.ensure(new_id, EMAIL, commit.draft.now_ms),
-        Statement(_BEGINNINGS, (commit.draft.project,)),
+        _beginnings(commit.draft.project),
     )
     if actor_id == new_id:
         await commit.run(people.set_password(actor_id, password_hash))
@@ -146,15 +144,20 @@ async def foreign(db: Database, project: str) -> str | None:
     others = [each.project for each in await projects.page(db, limit=3) if each.project not in ours]
     if others:
         return f"the project {others[0]}"
-    if not _is_fleet(await db.read(Statement(_BEGINNINGS, (demo_fleet.PROJECT,)))):
+    if not _is_fleet(await db.read(_beginnings(demo_fleet.PROJECT))):
         return f"a project {demo_fleet.PROJECT} of your own"
-    users = _users(await db.read(Statement(_BEGINNINGS, (project,))))
+    users = _users(await db.read(_beginnings(project)))
     if users is None:
         return f"a project {project} of your own"
     user = await people.by_email(db, EMAIL)
     if user is not None and user.actor_id not in users:
         return f"a user {EMAIL}"
     return None
+
+
+def _beginnings(project: str) -> Statement:
+    """Reads the first entries of each log of a project, also if they were pruned."""
+    return Statement(_BEGINNINGS, (project,), entry=2)
 
 
 def _is_fleet(beginnings: Sequence[Row]) -> bool:

@@ -2,9 +2,11 @@
 
 import contextlib
 import sqlite3
+from pathlib import Path
 
 import pytest
 
+from firmtrail.access.hashing import Hasher
 from firmtrail.archive import prune as pruning
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.layout import folder_of
@@ -12,11 +14,13 @@ from firmtrail.archive.prune import PruneScope
 from firmtrail.archive.pruned import KNOWS_STUBS
 from firmtrail.archive.stores import ArchiveRefused, ArchiveStore, FolderStore
 from firmtrail.commands import access as commands
+from firmtrail.commands import demo
 from firmtrail.database import stubs
 from firmtrail.database.database import AppendRefused, Database
 from firmtrail.database.sqlite import SQLite
 from firmtrail.database.stubs import NoArchive
-from firmtrail.eventstore import free_texts, log
+from firmtrail.eventstore import free_texts, log, tree
+from firmtrail.moving.logs import copy
 from firmtrail.projections import fold
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.rebuilding import generations
@@ -27,12 +31,14 @@ from tests.contract.archiving import (
     SECRET,
     archiver,
     audited,
+    begin,
     close,
     grow,
     location,
     publisher,
     store,
 )
+from tests.contract.moving import nothing, other_database
 from tests.contract.pruning import (
     EVENTS,
     PRUNED,
@@ -45,8 +51,9 @@ from tests.contract.pruning import (
     stubs_of,
     wanted,
 )
-from tests.databases import read, write
+from tests.databases import opened, read, write
 from tests.fleet import receipts, report
+from tests.postgres_server import PostgresServer
 from tests.publishing import ACME
 from tests.replay import differences
 
@@ -298,3 +305,38 @@ async def test_a_connection_that_was_not_allowed_to_prune_a_file_can_not(
     with pytest.raises(sqlite3.OperationalError, match="no such function: leaf_hash"):
         _ = [step async for step in pruning.prune(db, store, wanted(), is_dry=False)]
     assert await stubs_of(db, full) == []
+
+
+async def test_a_pruned_log_is_moved_byte_for_byte_with_the_archive(
+    *,
+    db: Database,
+    full: int,
+    store: ArchiveStore,
+    back_end: PostgresServer | None,
+    tmp_path: Path,
+) -> None:
+    head, whole = await log.head(db, full), log.page(full, 0, EVENTS, EVENTS)
+    before = [tuple(row) for row in await db.read(whole)]
+    await prune(db, store)
+    async with other_database(back_end, tmp_path) as url, opened(url) as target:
+        with pytest.raises(NoArchive):
+            await copy(db, target, head, nothing)
+        connect(db, store)
+        copied = await copy(db, target, head, nothing)
+        there = await target.read(log.page(copied, 0, EVENTS, EVENTS))
+        assert [tuple(row) for row in there] == before
+        assert await tree.root(target, copied, EVENTS) == await tree.root(db, full, EVENTS)
+
+
+async def test_the_demo_knows_its_logs_after_a_pruning(
+    db: Database, publisher: Publisher, archiver: Archiver, store: ArchiveStore, recorder: Recorder
+) -> None:
+    await demo.populate(db, Hasher(), "acme", None)
+    [newest] = await log.newest(db, "acme")
+    await begin(recorder, newest.log_id, publisher, 300)
+    await archiver.following.catch_up()
+    await prune(db, store)
+    with pytest.raises(NoArchive):
+        await demo.foreign(db, "acme")
+    connect(db, store)
+    assert await demo.foreign(db, "acme") is None
