@@ -30,7 +30,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "console": ("console:console", "Open the console in a browser, signed in."),
     "log": (
         "log:log",
-        "Make a project writable again whose log takes no appends; trim its access record.",
+        "Make a project whose log takes no appends writable again; trim its access record.",
     ),
     "archive": ("archive:archive", "Prune from the database what the archive has."),
     "backup": ("backup:backup", "Copy the database, also while servers run."),

@@ -1,4 +1,4 @@
-"""`firmtrail log`: makes a project writable again whose log takes no appends, and trims its access
+"""`firmtrail log`: makes a project whose log takes no appends writable again, and trims its access
 record."""
 
 import click
@@ -11,7 +11,7 @@ from firmtrail.cli.output import note
 
 @click.group()
 def log() -> None:
-    """Make a project writable again whose log takes no appends; trim its access record."""
+    """Make a project whose log takes no appends writable again; trim its access record."""
 
 
 @log.command("continue")

@@ -59,7 +59,7 @@ def _bound(path: Path, mode: int) -> Iterator[socket.socket]:
 def _remove_unserved(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError(f"{path} exists and is no socket")
+            raise FileExistsError(f"{path} exists and is not a socket")
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(path)) == 0:
                 raise FileExistsError(f"another process serves {path}")

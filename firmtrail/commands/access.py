@@ -202,7 +202,7 @@ def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> Log
     async def command(commit: Commit) -> NewToken:
         role = await _role(commit, wanted.holder)
         if role is None:
-            raise Refused("not_found", "The token's holder is no member of the project.", 404)
+            raise Refused("not_found", "The token's holder is not a member of the project.", 404)
         if not _needed(wanted) <= issuer & PERMISSIONS[role]:
             raise Refused("forbidden", MORE_THAN_ISSUER, 403)
         token = _token(commit, wanted, await _limited(commit, wanted))

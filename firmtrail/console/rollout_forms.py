@@ -203,10 +203,10 @@ class _Form:
         return {name: value for name, value in found.items() if value is not None}
 
     def whole(self, name: str) -> Any:
-        return self._value(name, _whole, "is no whole number")
+        return self._value(name, _whole, "is not a whole number")
 
     def seconds(self, name: str) -> Any:
-        return self._value(name, _seconds, "is no length of time, such as 1 d, 12 h or 90 min")
+        return self._value(name, _seconds, "is not a length of time, such as 1 d, 12 h or 90 min")
 
     def _percent(self, name: str) -> Any:
         return self._value(

@@ -188,7 +188,7 @@ def _check_log(table: ProjectTable, row: Row, log_ids: Container[int]) -> None:
     if "log_id" in names and (log_id := row[names.index("log_id")]) not in log_ids:
         raise OtherProjectsLog(
             f"A row of {table.name}, {row[names.index(table.key[0])]}, names log {log_id}, which "
-            "is no log of the project. Someone changed the database: remove that webhook first."
+            "is not a log of the project. Someone changed the database: remove that webhook first."
         )
 
 

@@ -236,7 +236,7 @@ def _decoded(position: int, text: str) -> Recorded:
     try:
         return decode(position, text)
     except (msgspec.MsgspecError, ValueError, KeyError) as error:
-        raise log.Corrupt(f"position {position} is no entry: {error!r}") from error
+        raise log.Corrupt(f"position {position} is not an entry: {error!r}") from error
 
 
 def _device(event: Recorded) -> str:

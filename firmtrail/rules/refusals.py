@@ -37,7 +37,7 @@ def _unreleased(situation: Situation, target: str, _cause: Reason) -> RefusedTar
     if model is not None and ReleaseKey(model, target) in releases:
         return None
     if any(key.version == target for key in releases):
-        return "wrong_model", f"{target} is no release of its model, {model}"
+        return "wrong_model", f"{target} is not a release of its model, {model}"
     return "no_release", f"there is no release {target}"
 
 

@@ -40,13 +40,13 @@ class OpenTime(NamedTuple):
 def fault_of(window: Window) -> tuple[str, str] | None:
     """Returns the member of a window that is wrong, and why; None if the window can open."""
     if window.timezone != DEVICE_ZONE and not _is_zone(window.timezone):
-        return "timezone", "is no time zone, such as Europe/Berlin or UTC, and not device"
+        return "timezone", "is not a time zone, such as Europe/Berlin or UTC, and not device"
     if len(window.cron.split()) != 5:
         return "cron", "needs five fields: minute, hour, day of month, month, day of week"
     try:
         opening = next_opening(window, "UTC", 0)
     except CronSimError as error:
-        return "cron", f"is no cron expression: {str(error).lower()}"
+        return "cron", f"is not a cron expression: {str(error).lower()}"
     return ("cron", "never opens") if opening is None else None
 
 

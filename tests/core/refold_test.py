@@ -14,5 +14,5 @@ def test_an_entry_that_can_not_be_decoded_is_named_by_its_position(text: str) ->
     generations = dict.fromkeys(fold.REVISIONS, 1)
     script = refold.fold_entries(1, generations, [(7, 0, text)], {}, before=SteeringFold())
     assert next(script) is TURN
-    with pytest.raises(log.Corrupt, match="position 7 is no entry"):
+    with pytest.raises(log.Corrupt, match="position 7 is not an entry"):
         script.send([])

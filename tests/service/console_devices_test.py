@@ -204,7 +204,7 @@ async def test_a_device_is_pinned_labelled_and_let_try_again(fleet: Site) -> Non
     assert (await device(fleet))["pinned"] is None
     assert (await confirm(fleet, "/devices/d1/retry", version="1.1.0")).status == 303
     refused = await confirm(fleet, "/devices/d1/labels", tags="no!tag")
-    assert refused.status == 422 and b"is no tag" in refused.body
+    assert refused.status == 422 and b"is not a tag" in refused.body
 
 
 async def test_a_change_on_a_device_that_somebody_changed_is_explained(fleet: Site) -> None:

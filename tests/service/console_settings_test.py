@@ -78,7 +78,7 @@ async def test_all_faults_are_named_next_to_their_fields(site: Site) -> None:
     for text in ("x", "", "1.5", "-1", "\N{FULLWIDTH DIGIT ONE}"):
         answer = await save(site, fields | {"poll_after_s": text, "model_windows": "{"})
         assert answer.status == 422
-        assert "is no whole number" in answer.body.decode()
+        assert "is not a whole number" in answer.body.decode()
         assert "is not JSON" in answer.body.decode()
     assert (await site.get(P)).json["max_attempts"] == 3
 

@@ -69,7 +69,7 @@ def tags_of(text: str) -> tuple[str, ...]:
     tags = tuple(dict.fromkeys(re.split(r"[\s,]+", text.strip()))) if text.strip() else ()
     wrong = next((each for each in tags if not _NAME.match(each)), None)
     if wrong is not None:
-        reason = f"{wrong[:64]!r} is no tag: it needs 1 to 64 letters, digits and . _ -"
+        reason = f"{wrong[:64]!r} is not a tag: it needs 1 to 64 letters, digits and . _ -"
         raise invalid_parameter("tags", reason)
     if len(tags) > TAGS_MAX:
         raise invalid_parameter("tags", f"a device has at most {TAGS_MAX} tags")

@@ -68,7 +68,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "poll_after_s": ("Seconds between two check-ins", "Devices spread by 20 % either way."),
     "max_attempts": (
         "Failed attempts at a version",
-        "After so many, a device is not offered the version again.",
+        "After this many failures, a device is not offered the version again.",
     ),
     "public_checkpoint": (
         "Publish checkpoint and key",
@@ -273,7 +273,7 @@ def _value(field: SettingField, text: str) -> Any:
             return text == "true"
         case "number":
             if not text.isascii() or not text.isdigit():
-                raise ValueError("is no whole number")
+                raise ValueError("is not a whole number")
             return int(text)
         case "json":
             return _json(text, None if field.is_optional else {})

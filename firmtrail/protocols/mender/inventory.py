@@ -48,7 +48,7 @@ async def _changed(call: AnyCall, mode: Mode) -> web.Response:
     try:
         found = _decode(await storable(body, Pace()))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadRequest("The body is no inventory.") from None
+        raise BadRequest("The body is not an inventory.") from None
     services = call.services
     said = fitted({each.name: each.value for each in found})
     change = AttributesChange(mode, said, call.caller.actor, services.access.now_ms())

@@ -153,7 +153,7 @@ async def _releases_of(call: AnyCall, upload: Upload) -> list[ReleaseKey]:
     """Returns the releases that an artifact is for. Raises `Invalid`."""
     facts = mender_file.read(upload.head)
     if facts is None:
-        raise errors.Invalid("The file is no Mender artifact that says what it is.")
+        raise errors.Invalid("The file is not a Mender artifact that says what it is.")
     async with call.services.db.moment() as reader:
         _, control = await call.services.recorder.controls.at_moment(reader, call.log_id)
     named = [
