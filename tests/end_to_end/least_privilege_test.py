@@ -19,7 +19,8 @@ from tests.end_to_end.site import P, get, new_site, post
 from tests.filled import fill
 from tests.postgres_server import PostgresServer
 
-SERVICE, AUDITOR = "firmtrail_service", "firmtrail_auditor"
+SERVICE, AUDITOR = "least_service", "least_auditor"
+"""Roles belong to a server, which other tests share; those of the composition are made there."""
 APPEND_ONLY = ("events", "subtrees", "checkpoints", "continued")
 SECRET = ("users", "members", "tokens", "device_secrets", "device_seen", "idempotency_keys")
 
