@@ -13,16 +13,17 @@ run: setup
 	@echo 'Serving the demo; Ctrl-C ends it. README.md, "The first five minutes", says what to try.'
 	.venv/bin/firmtrail serve --demo
 
-# One process more than there are cores, because end-to-end tests mostly wait: each starts databases of its own.
+# Two processes more than there are cores, because tests wait for half of their time: each starts databases of its own.
 # PROCESSES=0 runs all in one, for a debugger.
-PROCESSES := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+PROCESSES := $(shell expr $(CORES) + 2)
 test: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest -n $(PROCESSES) --dist worksteal
 
 # The rules, and a thin slice of the service on SQLite: less than half a minute. CONTRIBUTING.md says what it leaves out.
 FAST = core architecture_test.py docs_test.py service/operations_test.py service/reports_test.py
 test-fast: .venv/requirements-dev.installed
-	.venv/bin/python -m pytest -q -n $(PROCESSES) --dist worksteal -m 'not slow' -k 'not postgres' $(FAST:%=tests/%)
+	.venv/bin/python -m pytest -q -n $(CORES) --dist worksteal -m 'not slow' -k 'not postgres' $(FAST:%=tests/%)
 
 check: .venv/requirements-dev.installed
 	.venv/bin/ruff check
