@@ -4,7 +4,7 @@ These rows change, and nothing of them is in the log, so an attribute that is re
 device without attributes has no row.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -69,17 +69,24 @@ async def read(db: Reader, project: str, device: str) -> ReportedAttributes:
 
 
 async def change(
-    db: Database, whose: tuple[str, str], mode: Mode, data: Attributes, *, now_ms: int
+    db: Database,
+    whose: tuple[str, str],
+    mode: Mode,
+    data: Attributes,
+    *,
+    now_ms: int,
+    changed: Callable[[Attributes, Mode, Attributes], dict[str, str]] = rules.changed,
 ) -> ReportedAttributes:
-    """Changes a device's attributes and returns them. `whose` is (project, device). A change that
-    changes nothing writes nothing. Raises `Refused` if they would be too many."""
+    """Changes a device's attributes and returns them. `whose` is (project, device); `changed`
+    decides what they are afterwards. A change that changes nothing writes nothing. Raises `Refused`
+    if `changed` does."""
     before = await read(db, *whose)
-    if rules.changed(before.data, mode, data) == before.data:
+    if changed(before.data, mode, data) == before.data:
         return before
     async with db.transaction() as tx:
         [[[locked]]] = await tx.run(Statement(_LOCK, whose))
         old = decoded(locked)
-        new = rules.changed(old, mode, data)
+        new = changed(old, mode, data)
         await _write(tx, whose, old, new, now_ms=now_ms)
     return ReportedAttributes(new, now_ms) if new else NONE
 

@@ -5,6 +5,7 @@ change of the device, as if the device had sent those. Both follow after the att
 If this process ends in between, the client says the same again, and the rest is recorded then.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from firmtrail.access import attributes
@@ -31,6 +32,8 @@ class AttributesChange(NamedTuple):
     data: Attributes
     actor: str
     now_ms: int
+    changed: Callable[[Attributes, Mode, Attributes], dict[str, str]] = rules.changed
+    """Decides what the attributes are afterwards."""
 
 
 class DeviceOfLog(NamedTuple):
@@ -49,7 +52,12 @@ async def set_attributes(
     decommissioned, or the attributes would be too many."""
     seen, state = await _seen(db, whose)
     changed = await attributes.change(
-        db, (whose.project, whose.device), change.mode, change.data, now_ms=change.now_ms
+        db,
+        (whose.project, whose.device),
+        change.mode,
+        change.data,
+        now_ms=change.now_ms,
+        changed=change.changed,
     )
     if change.mode != "remove" and change.data:
         control = await recorder.controls.at(whose.log_id, seen.counts.control)

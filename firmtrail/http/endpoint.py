@@ -34,7 +34,7 @@ from firmtrail.http import (
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import IS_AUTHENTICATED
-from firmtrail.http.errors import STREAM, Problem
+from firmtrail.http.errors import GRANTED, STREAM, Problem
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
 from firmtrail.http.pace import Pace
 from firmtrail.http.poll import POLL_AFTER, poll_after
@@ -79,6 +79,8 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
 
 def _made(route: Route, services: Services) -> AiohttpHandler:
     work = _unprepared(route, services) if route.is_raw else _prepared(route, services)
+    if route.is_download:
+        work = _breaking_off(work)
     observe = services.metrics.observer(route.protocol, route.method, route.path)
     log, traces = _logger(route), services.traces
     is_polled, shows_problem = route.is_polled, route.shows_problem
@@ -164,6 +166,16 @@ async def _record_first_call(call: AnyCall, response: web.StreamResponse) -> web
 
 type Work = Callable[[AnyCall], Awaitable[web.StreamResponse]]
 """Returns the answer to a call, or raises the error of it."""
+
+
+def _breaking_off(work: Work) -> Work:
+    """Returns the work so that an error of the moment breaks the connection."""
+
+    def breaking_off(call: AnyCall) -> Answering:
+        call.request[GRANTED] = True
+        return work(call)
+
+    return breaking_off
 
 
 def _unprepared(route: Route, services: Services) -> Work:

@@ -126,6 +126,9 @@ class Route:
     """Its answers name the size of the log that they were read from."""
     reads_standby: bool = False
     """A standby may answer the reads by `call.db` of its handler, if the server has a standby."""
+    is_download: bool = False
+    """Its clients count an error as a failed update, but continue a download that broke off: an
+    error of the moment breaks the connection, from the check of the credential on."""
     is_endless: bool = False
     """Its answer ends only when the client or the server ends it."""
     is_polled: bool = False
@@ -173,4 +176,5 @@ class Route:
             statuses.add(400)
         if self.method is HTTPMethod.PATCH:
             statuses.add(412)
-        return sorted(statuses | {422})
+        broken_off = {429, 503} if self.is_download else set()
+        return sorted((statuses | {422}) - broken_off)

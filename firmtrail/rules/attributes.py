@@ -8,6 +8,7 @@ clients of hawkBit send (`VERSION_ATTRIBUTES`, `MODEL_ATTRIBUTES`).
 import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from itertools import islice
 from typing import Literal
 
 from firmtrail.rules.device import DeviceState, Refused
@@ -17,6 +18,9 @@ ATTRIBUTES_MAX = 100
 KEY_CHARACTERS_MAX = 128
 VALUE_CHARACTERS_MAX = 512
 
+SENT_MAX = 10 * ATTRIBUTES_MAX
+"""Limits the attributes that are read of what a client of another protocol sends: the version may
+stand among more than are kept."""
 _EXAMINED_MAX = 2 * VALUE_CHARACTERS_MAX
 """Limits the characters, or the items, of a value of which its text is made."""
 
@@ -52,14 +56,24 @@ def changed(before: Attributes, mode: Mode, data: Attributes) -> dict[str, str]:
     return after
 
 
+def changed_as_fits(before: Attributes, mode: Mode, data: Attributes) -> dict[str, str]:
+    """Returns the attributes after a change by a client of another protocol: those for which there
+    is no room are left out."""
+    if mode == "remove":
+        return changed(before, mode, data)
+    kept = before if mode == "merge" else {}
+    room = ATTRIBUTES_MAX - len(kept)
+    added = islice((each for each in data if each not in kept), room)
+    return {**kept, **{each: data[each] for each in (*(kept.keys() & data.keys()), *added)}}
+
+
 def fitted(data: Mapping[str, object]) -> dict[str, str]:
     """Returns what fits of the attributes that a client of another protocol sent: long values are
-    cut, several values of a key are joined, and a key that does not fit is left out. Such a client
-    does not read errors, and its update must not stop for one."""
+    cut, several values of a key are joined, and a key that does not fit is left out, as are all
+    after the first `SENT_MAX`. Such a client does not read errors, and its update must not stop for
+    one."""
     fitting: dict[str, str] = {}
-    for key, value in data.items():
-        if len(fitting) == ATTRIBUTES_MAX:
-            break
+    for key, value in islice(data.items(), SENT_MAX):
         if 0 < len(key) <= KEY_CHARACTERS_MAX and _is_storable(key):
             fitting[key] = _text(value)[:VALUE_CHARACTERS_MAX]
     return fitting

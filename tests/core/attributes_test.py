@@ -57,7 +57,18 @@ def test_what_another_protocol_sends_is_made_to_fit() -> None:
         "nul": "ab",
         "half": "ab",
     }
-    assert len(attributes.fitted({f"k{n}": n for n in range(1_000)})) == ATTRIBUTES_MAX
+    many = {f"k{n}": n for n in range(2_000)}
+    assert list(attributes.fitted(many)) == list(many)[: attributes.SENT_MAX]
+
+
+@pytest.mark.parametrize("kept", [0, 99, 100])
+def test_attributes_without_room_are_left_out(kept: int) -> None:
+    before = {f"k{n}": "old" for n in range(kept)}
+    sent = {"k0": "new", "more": "new", "and more": "new"}
+    merged = attributes.changed_as_fits(before, "merge", sent)
+    assert merged == dict([*(before | sent).items()][:ATTRIBUTES_MAX])
+    assert attributes.changed_as_fits(before, "replace", sent) == sent
+    assert "k0" not in attributes.changed_as_fits(before, "remove", sent)
 
 
 def test_a_device_is_found_by_its_pairs_and_not_by_a_part_of_them() -> None:

@@ -25,6 +25,24 @@ async def test_with_a_version_attribute_the_version_that_runs_is_the_outcome(ddi
         assert progress[outcome] == 1
 
 
+async def test_no_number_of_attributes_hides_the_version(ddi: Ddi) -> None:
+    site = ddi.site
+    await site.call("PATCH", P, caller="admin", json={"version_attribute": "sw"})
+    many = {f"k{n}": "x" for n in range(150)}
+    for mode, data, version in (
+        ("merge", many | {"sw": "1.0.0"}, "1.0.0"),
+        ("merge", {"more": "y", "sw": "1.2.0"}, "1.2.0"),
+        ("replace", many | {"sw": "1.1.0"}, "1.1.0"),
+    ):
+        body = {"mode": mode, "data": data}
+        assert (await ddi.call("PUT", "/configData", body)).status == 200, mode
+        assert (await site.get(D)).json["version"] == version
+        said = (await site.get(f"{D}/attributes")).json["data"]
+        assert list(said.items()) == sorted((each, "x") for each in list(many)[:100])
+    assert (await ddi.call("PUT", "/configData", {"data": {"k7": "z"}})).status == 200
+    assert (await site.get(f"{D}/attributes")).json["data"]["k7"] == "z"
+
+
 async def test_a_device_says_which_version_it_runs(ddi: Ddi) -> None:
     site = ddi.site
     before = await size(site)

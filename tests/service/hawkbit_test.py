@@ -1,9 +1,14 @@
 """Tests hawkBit's protocol for devices: polls, actions, feedback, cancellations, files."""
 
+from collections.abc import Awaitable, Callable
 from hashlib import md5, sha1, sha256
+from typing import Any
 
 import pytest
+from aiohttp import ClientConnectionError
 
+from firmtrail.access.hashing import TooManyAttempts
+from firmtrail.database.database import Unavailable
 from firmtrail.rules.action import GIVEN_UP_MS
 from tests.service.continued import go_on
 from tests.service.ddi import Ddi, add_artifact, events, reports, size
@@ -135,6 +140,30 @@ async def test_a_file_is_described_and_loaded_in_parts(ddi: Ddi) -> None:
     assert listed.json == [file]
     assert (await ddi.call("GET", "/softwaremodules/1/artifacts/other")).status == 404
     assert (await ddi.call("GET", "/softwaremodules/2/artifacts/app.swu")).status == 404
+
+
+async def test_a_download_never_gets_a_status_that_asks_to_try_again(
+    ddi: Ddi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients count it as a failed update; they continue a download whose connection breaks."""
+    await roll_out(ddi.site)
+    await ddi.deployment()
+    path, access = "/softwaremodules/1/artifacts/app.swu", ddi.site.services.access
+    find = access.find
+    for error in (Unavailable("away", 1), TooManyAttempts()):
+        monkeypatch.setattr(access, "find", failing(error))
+        with pytest.raises(ClientConnectionError):
+            await ddi.call("GET", path)
+        assert (await ddi.call("GET")).status in {429, 503}
+        monkeypatch.setattr(access, "find", find)
+        assert (await ddi.call("GET", path)).status == 200
+
+
+def failing(error: Exception) -> Callable[..., Awaitable[None]]:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
 
 
 async def test_an_action_is_small_enough_for_zephyr(ddi: Ddi) -> None:

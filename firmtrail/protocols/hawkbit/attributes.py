@@ -9,7 +9,7 @@ from firmtrail.http import running
 from firmtrail.http.call import Call
 from firmtrail.http.errors import Fault, Invalid
 from firmtrail.protocols.hawkbit.shapes import ConfigData, InstalledVersion
-from firmtrail.rules.attributes import fitted
+from firmtrail.rules.attributes import changed_as_fits, fitted
 
 
 async def put_config_data(call: Call[Any, ConfigData]) -> web.Response:
@@ -17,7 +17,11 @@ async def put_config_data(call: Call[Any, ConfigData]) -> web.Response:
     services = call.services
     whose = commands.DeviceOfLog(call.log_id, call.project, call.path("device"))
     change = commands.AttributesChange(
-        call.body.mode, fitted(call.body.data), call.caller.actor, services.access.now_ms()
+        call.body.mode,
+        fitted(call.body.data),
+        call.caller.actor,
+        services.access.now_ms(),
+        changed_as_fits,
     )
     await commands.set_attributes(services.db, services.recorder, whose, change)
     return web.Response(status=200)

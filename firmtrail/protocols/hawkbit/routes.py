@@ -102,6 +102,7 @@ def _of_files(mount: _Mount) -> Iterator[Route]:
         files.get_artifact,
         answers={200: BYTES, 206: BYTES, 304: None},
         sends=("Accept-Ranges", "Repr-Digest"),
+        is_download=True,
         **_LOADED,
     )
 

@@ -135,7 +135,8 @@ async def _name_model(call: LatestCall, state: DeviceState, control: Control) ->
     data = {MODEL_ATTRIBUTE: call.query.hardware_version or ""}
     if attributes.named_model(control.settings, state, data) is None:
         return
-    change = AttributesChange("merge", data, call.caller.actor, call.services.access.now_ms())
+    actor, now_ms = call.caller.actor, call.services.access.now_ms()
+    change = AttributesChange("merge", data, actor, now_ms, attributes.changed_as_fits)
     whose = DeviceOfLog(call.log_id, call.project, state.device)
     await set_attributes(call.services.db, call.services.recorder, whose, change)
 

@@ -15,7 +15,7 @@ from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import BadRequest
 from firmtrail.http.pace import Pace
 from firmtrail.http.surrogates import storable
-from firmtrail.rules.attributes import Mode, fitted
+from firmtrail.rules.attributes import Mode, changed_as_fits, fitted
 
 
 class InventoryAttribute(msgspec.Struct, frozen=True):
@@ -51,7 +51,8 @@ async def _changed(call: AnyCall, mode: Mode) -> web.Response:
         raise BadRequest("The body is not an inventory.") from None
     services = call.services
     said = fitted({each.name: each.value for each in found})
-    change = AttributesChange(mode, said, call.caller.actor, services.access.now_ms())
+    now_ms = services.access.now_ms()
+    change = AttributesChange(mode, said, call.caller.actor, now_ms, changed_as_fits)
     whose = DeviceOfLog(call.log_id, call.project, call.path("device"))
     await set_attributes(services.db, services.recorder, whose, change)
     return web.Response()
