@@ -7,12 +7,14 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
 import pytest
 
 from firmtrail import __version__
+from firmtrail.http.attention import NoteKind
 from firmtrail.main import main
 from firmtrail.rules.settings import Settings
 from tests.docs import DOCS, PARTS, written
@@ -193,3 +195,9 @@ def test_every_command_and_option_that_a_page_names_is_there() -> None:
             assert f"firmtrail {name}" in known, f"{page}: firmtrail {name}"
         for option in re.findall(r"`(--[a-z][a-z-]+)", text):
             assert option in options or option in OPTIONS_OF_OTHERS, f"{page}: {option}"
+
+
+def test_each_kind_of_note_is_in_the_docs_in_the_order_of_notes() -> None:
+    section = TEXTS["docs/rollouts.md"].split("## What needs attention\n")[1]
+    kinds = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert kinds == list(get_args(NoteKind.__value__))
