@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from firmtrail.http.device_lists import DeviceFilters
 from firmtrail.projections import device_pages, fleet_past
 from tests.service.forms import CONSOLE, FormFields, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
@@ -53,6 +54,12 @@ async def test_a_filter_lists_what_the_api_lists(fleet: Site, query: str) -> Non
     asked = "&".join(part for part in query.split("&") if not part.endswith("="))
     api = (await fleet.get(f"{P}/devices?{asked}")).json["items"]
     assert await listed(fleet, f"?{query}") == [each["device"] for each in api]
+
+
+async def test_each_filter_of_the_api_has_a_field(fleet: Site) -> None:
+    form = (await read_page(fleet, "/devices", "viewer")).partition('class="filters"')[2]
+    named = re.findall(r'<(?:input|select) name="(\w+)"', form.partition("</form>")[0])
+    assert sorted(named) == sorted(DeviceFilters.__struct_fields__)
 
 
 async def test_the_list_continues_after_its_last_device(
