@@ -137,7 +137,6 @@ def _dumped(server: PostgresServer, filled: Filled) -> list[Row]:
         server.programs / "pg_dump",
         *options,
         f"--dbname={filled.dsn}",
-        "--file=/dev/null",
     ]
     vacuum: list[str | Path] = [
         server.programs / "psql",
