@@ -301,6 +301,17 @@ async def test_a_trigger_that_is_missing_on_one_partition_is_reported(empty_post
         ]
 
 
+async def test_a_trigger_that_a_later_revision_replaces_is_replaced_on_all_partitions(
+    empty_postgres: str,
+) -> None:
+    await migrate(migrating(empty_postgres), INSTANCE, division=SMALL)
+    _, *replacing = migrations.statements("0016_pruned.postgresql", "postgresql")
+    assert [text.split()[0] for text in replacing] == ["DROP", "CREATE", "ALTER"]
+    await run_outside(empty_postgres, *replacing)
+    async with opened(empty_postgres) as db:
+        assert await checks.postgres_triggers(db) == []
+
+
 def run(server: PostgresServer, program: str, *arguments: str) -> str:
     done = subprocess.run(
         [server.programs / program, *arguments], env=ENVIRONMENT, capture_output=True, check=False
