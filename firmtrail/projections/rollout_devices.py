@@ -232,8 +232,9 @@ async def rollback_counts(
 ) -> RollbackCounts:
     """Returns the counts of a rollback, which need not have started. It looks at the first
     `looked_at_max` devices that run the bad version, by name, among `SEARCHED_MAX`."""
-    sample = await _sample(db, head, rollback, now_ms=now_ms, found_max=looked_at_max)
     devices = await running_bad(db, head[0], rollback)
+    found_max = min(looked_at_max, devices)
+    sample = await _sample(db, head, rollback, now_ms=now_ms, found_max=found_max)
     ways = await _ways(db, head[0], rollback, control, sample=sample)
     returns: Counter[str] = Counter()
     for way, is_pinned, number in ways:
@@ -251,12 +252,12 @@ def _most_first(returns: Counter[str]) -> tuple[tuple[str, int], ...]:
 async def _sample(
     db: Reader, head: tuple[int, str], rollback: RolloutState, *, now_ms: int, found_max: int
 ) -> _Sample:
-    """Looks for devices that run the bad version until it has found so many, or looked at
-    `SEARCHED_MAX`."""
+    """Looks for devices that run the bad version until it has found so many, which may be none, or
+    looked at `SEARCHED_MAX`."""
     assert rollback.bad_version is not None, "a rollback has a bad version"
     which = _filter(rollback)._replace(version=rollback.bad_version, recall=None)
     sample, after = _Sample(), ""
-    for looked_at in device_pages.looks(found_max, SEARCHED_MAX):
+    for looked_at in device_pages.looks(found_max, SEARCHED_MAX if found_max else 0):
         args: list[Value] = [*head]
         parts = device_pages.looking(which, after, looked_at, args)
         args += [found_max - sample.found, rollback.bad_version, now_ms - device_current.SILENT_MS]
