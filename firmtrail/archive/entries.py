@@ -15,7 +15,8 @@ from firmtrail.archive.stores import ArchiveStore
 from firmtrail.audit import source as tlog
 from firmtrail.database import shared_work
 from firmtrail.database.database import Database, Statement
-from firmtrail.database.stubs import EntriesAway, Stub
+from firmtrail.database.entry_archive import Stub
+from firmtrail.database.stubs import EntriesAway
 from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.publishing.minimum_sizes import LogName
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from firmtrail.database import stubs
 from firmtrail.database.database import Given, Reader, Statement, Transaction
-from firmtrail.database.stubs import Stub
+from firmtrail.database.entry_archive import Stub
 from firmtrail.publishing.minimum_sizes import LogName
 
 KNOWS_STUBS = "0016"

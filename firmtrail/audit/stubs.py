@@ -14,7 +14,7 @@ from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.rows import span
 from firmtrail.database import stubs
 from firmtrail.database.database import Reader, Statement
-from firmtrail.database.stubs import Stub
+from firmtrail.database.entry_archive import Stub
 from firmtrail.eventstore.stored_events import StoredEvent
 
 DEVICES = "device/"

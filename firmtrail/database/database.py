@@ -31,10 +31,9 @@ floats, and booleans are 0 and 1.
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from firmtrail.database.stubs import EntryArchive
+from firmtrail.database.entry_archive import EntryArchive
 
 type Value = int | str | None
 type Row = Sequence[Any]
@@ -205,7 +204,7 @@ class ReadSource(Reader, Protocol):
 class Database(ReadSource, Protocol):
     """Keeps a pool of connections to one database open until `close`."""
 
-    archive: "EntryArchive | None"
+    archive: EntryArchive | None
     """Where the texts of pruned entries are read; None: this process was given no archive."""
 
     plays_in_turn: bool

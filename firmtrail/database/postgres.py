@@ -33,8 +33,8 @@ from firmtrail.database.database import (
     Unavailable,
     played,
 )
+from firmtrail.database.entry_archive import EntryArchive
 from firmtrail.database.migrating import Migrating
-from firmtrail.database.stubs import EntryArchive
 
 CONNECTIONS_MAX = 8
 STATEMENT_TIMEOUT_S = 10

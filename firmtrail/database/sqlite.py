@@ -19,10 +19,10 @@ from typing import IO
 
 from firmtrail.database import file_lock, files, sqlite_connection, stubs
 from firmtrail.database.database import Connections, Row, Script, Statement, Unavailable
+from firmtrail.database.entry_archive import EntryArchive
 from firmtrail.database.migrating import Migrating
 from firmtrail.database.sqlite_door import Entrance, OwnProcess, SharedProcess
 from firmtrail.database.sqlite_writer import CLOSED, ProcessConnection, ThreadConnection, Writer
-from firmtrail.database.stubs import EntryArchive
 
 VERSION = sqlite3.sqlite_version_info
 """The version of the SQLite that this process is linked with."""

@@ -10,25 +10,13 @@ receive stubs; a script may not wait for an archive.
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import NamedTuple, Protocol
 
 from firmtrail.database.database import Row, Statement, Unavailable
+from firmtrail.database.entry_archive import EntryArchive, Stub
 
 RETRY_AFTER_S = 10
 
 _STUB = re.compile(r"#([0-9]{1,19})/([0-9]{1,19})/([0-9a-f]{64})")
-
-
-class Stub(NamedTuple):
-    """Names an entry that was pruned."""
-
-    log_id: int
-    position: int
-    leaf_hash: str
-    """The hash of the entry as a leaf of the tree (RFC 6962, 2.1), as hexadecimal digits."""
-
-    def __str__(self) -> str:
-        return f"#{self.log_id}/{self.position}/{self.leaf_hash}"
 
 
 class EntriesAway(Unavailable):
@@ -46,14 +34,6 @@ class NoArchive(EntriesAway):
             "The text of this entry was pruned from the database and is in the archive, which this "
             "process was not given. Name the archive with --archive."
         )
-
-
-class EntryArchive(Protocol):
-    """Holds the texts of entries that were pruned."""
-
-    async def found(self, stubs: Sequence[Stub]) -> dict[Stub, str]:
-        """Returns the texts that the archive has at these places, unchecked; those that it lacks
-        are left out. Raises `EntriesAway` if it does not answer in time."""
 
 
 def parse(entry: str) -> Stub | None:

@@ -29,7 +29,8 @@ from firmtrail.database.database import (
     Transaction,
     Unavailable,
 )
-from firmtrail.database.stubs import EntriesAway, NoArchive, Stub
+from firmtrail.database.entry_archive import Stub
+from firmtrail.database.stubs import EntriesAway, NoArchive
 from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
 from firmtrail.projections.controls import CommittedControls, Controls

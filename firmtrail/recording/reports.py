@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 
 from firmtrail.database import stubs
 from firmtrail.database.database import Row, Script
-from firmtrail.database.stubs import Stub
+from firmtrail.database.entry_archive import Stub
 from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS
 from firmtrail.eventstore import lineage, log

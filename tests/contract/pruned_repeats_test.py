@@ -10,7 +10,8 @@ from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.entries import ArchivedEntries
 from firmtrail.archive.stores import ArchiveStore
 from firmtrail.database.database import Database
-from firmtrail.database.stubs import EntriesAway, Stub
+from firmtrail.database.entry_archive import Stub
+from firmtrail.database.stubs import EntriesAway
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.recording import recorder as recording
 from firmtrail.recording.recorder import Recorder

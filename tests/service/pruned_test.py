@@ -6,7 +6,8 @@ import pytest
 
 from firmtrail.database import stubs
 from firmtrail.database.database import Database
-from firmtrail.database.stubs import EntriesAway, Stub
+from firmtrail.database.entry_archive import Stub
+from firmtrail.database.stubs import EntriesAway
 from firmtrail.eventstore import log
 from tests.losses import owned
 from tests.service.site import P, Site
