@@ -20,6 +20,7 @@ from firmtrail.projections import (
     device_current,
     device_history,
     device_pages,
+    fleet_labels,
     fleet_past,
     fleet_versions,
     fold,
@@ -151,6 +152,10 @@ its reports. The index of all reports has several times as many."""
 
 _MANY = (
     """\
+INSERT INTO fleet_labels (log_id, generation, label, model, version, devices)
+SELECT {log_id}, 1, 'cohort/c' || d, 'm', '1.0.' || v, 1
+FROM generate_series(0, {devices} - 1) AS d, generate_series(0, 9) AS v""",
+    """\
 INSERT INTO device_current (
     log_id, generation, device, model, tags, decommissioned, version, run_place, run_position,
     last_place, last_position, status)
@@ -278,6 +283,10 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
         1,
     ),
     "a question": (lambda db, log_id: device_asks.one(db, log_id, (DEVICE, "q")), 1),
+    "the devices of a label": (
+        lambda db, log_id: fleet_labels.counts(db, log_id, fleet_labels.of_cohort("c77")),
+        1,
+    ),
     "versions of all projects": (lambda db, _: fleet_versions.everywhere(db), 1),
 }
 
