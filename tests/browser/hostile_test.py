@@ -34,6 +34,7 @@ HOSTILE = f"'\"><svg onload=window.acted=1>{ACTING}{BIDI}{COMBINING}{'W' * 128}"
 NAME = "W" * 128
 LONG = "W" * 64
 """A name of a model, cohort, tag, artifact or device."""
+VERSION = "9.9.7-" + "w" * 58
 EMAIL = "x'onmouseover=alert(1)@example.org"
 
 
@@ -75,6 +76,8 @@ async def order(console: Console) -> None:
         (withdrawn, ReleaseAdded(LONG, "9.9.8"), None),
         (withdrawn, ReleaseWithdrawn(), HOSTILE),
         ("rollout/r_return", RollbackStarted("9.9.8", LONG, 10_000, cohort=LONG), HOSTILE),
+        (f"release/{LONG}/{VERSION}", ReleaseAdded(LONG, VERSION), None),
+        ("rollout/r_long", RolloutStarted(VERSION, LONG, 10_000), None),
         ("project/demo-fleet", Halted(all=False), HOSTILE),
     ]
 
@@ -116,7 +119,10 @@ async def test_no_hostile_text_acts_or_makes_a_page_wider(
             f"/releases/{LONG}/9.9.9",
             f"/releases/{LONG}/9.9.8",
             f"/releases/{LONG}/9.9.9/recall",
+            f"/releases/{LONG}/{VERSION}",
+            f"/releases/{LONG}/{VERSION}/recall",
             "/rollouts",
+            "/rollouts/r_long",
             "/rollouts/r_hostile",
             "/rollouts/r_hostile/resume",
             "/rollouts/r_return",
