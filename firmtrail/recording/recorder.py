@@ -238,8 +238,9 @@ class Recorder:
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
-        items = [replace(item, texts={**(item.texts or {}), **texts}) for item in unit.items]
-        queue.add(unit._replace(items=items))
+        first, *others = unit.items
+        first = replace(first, texts={**(first.texts or {}), **texts})
+        queue.add(unit._replace(items=[first, *others]))
         self._commit_units(log_id, queue)
 
     async def _record_batch(self, log_id: int, queue: Queue, batch: Batch) -> Sequence[UnitOutcome]:

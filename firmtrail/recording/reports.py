@@ -64,7 +64,8 @@ class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     report: ReportCommand
     texts: Mapping[Stub, str] | None = None
-    """The texts of pruned entries that it may repeat, if an earlier attempt found them needed."""
+    """Of the first report of a unit: the texts of pruned entries that the unit may repeat, if an
+    earlier attempt found them needed."""
 
 
 def identified(report: ReportCommand) -> IdentifiedReport:
@@ -83,13 +84,14 @@ def record_reports(
     batch = take()
     items = [item for unit in batch for item in unit]
     known: _KnownReports = {}
+    found = _Found(known, _texts_of(batch))
     devices = draft.load_devices({item.report.device for item in items}, _questions(items))
-    yield from loaded([*devices, *_find(draft, context, items, known)])
+    yield from loaded([*devices, *_find(draft, context, items, found)])
     further = _later(draft, items)  # needed only because of the states of devices
     if any(state.counting_place for state in draft.fold.states.values()):
         batch = [[_in_counting(draft, item) for item in unit] for unit in batch]
         counted = [item for unit in batch for item in unit if _counting_place(draft, item.report)]
-        further += _find(draft, context, counted, known) if counted else []
+        further += _find(draft, context, counted, found) if counted else []
     if further:
         yield from loaded(further)
     pruned = {key: each for key, each in known.items() if isinstance(each, Stub)}
@@ -98,20 +100,34 @@ def record_reports(
     return draft.committed, [_first_given(context.earlier_logs, unit) for unit in outcomes]
 
 
+class _Found(NamedTuple):
+    """Collects the reports that a batch may repeat."""
+
+    known: _KnownReports
+    texts: Mapping[Stub, str]
+    """The texts of pruned ones."""
+
+
+def _texts_of(batch: Iterable[Sequence[IdentifiedReport]]) -> dict[Stub, str]:
+    """Returns the texts of pruned entries that the units of a batch were given."""
+    given = (item.texts for unit in batch for item in unit if item.texts)
+    return dict(chain.from_iterable(texts.items() for texts in given))
+
+
 def _find(
-    draft: Draft, context: LogContext, items: Sequence[IdentifiedReport], known: _KnownReports
+    draft: Draft, context: LogContext, items: Sequence[IdentifiedReport], found: _Found
 ) -> list[Load]:
     """Finds the reports recorded under these identities, in this log and in those that it
-    continues, and adds them to `known`."""
+    continues, and adds them to those that are known."""
     identities = [(item.stream, item.event_id) for item in items]
-    texts = dict(chain.from_iterable(item.texts.items() for item in items if item.texts))
+    known, texts = found
 
     def take(earlier: lineage.Segment | None, rows: Iterable[Row]) -> None:
-        for key, found in log.recorded_entries(identities, rows).items():
+        for key, entry in log.recorded_entries(identities, rows).items():
             if earlier is None:
-                known[key] = _known(found, texts)
-            elif found.position < earlier.size:  # an earlier log counts up to there, below 0
-                moved = found._replace(position=earlier.start + found.position)
+                known[key] = _known(entry, texts)
+            elif entry.position < earlier.size:  # an earlier log counts up to there, below 0
+                moved = entry._replace(position=earlier.start + entry.position)
                 known[key] = _known(moved, texts)
 
     return [

@@ -14,6 +14,7 @@ from firmtrail.database.entry_archive import Stub
 from firmtrail.database.stubs import EntriesAway
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.recording import recorder as recording
+from firmtrail.recording.queues import CommandUnit, Queue, ReportsUnit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.device import Refused
@@ -73,6 +74,29 @@ async def test_a_repeat_gets_its_first_receipt(
     assert [each.position for each in again] == [each.position for each in pruned.first]
     assert [each.recorded_at_ms for each in again] == [each.recorded_at_ms for each in pruned.first]
     assert all(each.duplicate for each in again)
+
+
+async def test_many_repeats_in_one_call_are_given_each_text_once(
+    *,
+    db: Database,
+    pruned: Pruned,
+    recorder: Recorder,
+    store: ArchiveStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect(db, store)
+    given: list[int] = []
+    add = Queue.add
+
+    def counted(queue: Queue, unit: ReportsUnit | CommandUnit) -> None:
+        if isinstance(unit, ReportsUnit):
+            given.append(sum(len(item.texts or ()) for item in unit.items))
+        add(queue, unit)
+
+    monkeypatch.setattr(Queue, "add", counted)
+    again = await receipts(recorder, pruned.log_id, OLD, COUNTED, *[OLD] * 98)
+    assert all(each.duplicate for each in again)
+    assert given == [0, 2]
 
 
 async def test_another_report_under_its_identity_is_refused(
