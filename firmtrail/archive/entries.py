@@ -1,19 +1,20 @@
 """Reads the entries that were pruned from the archive: an `EntryArchive`.
 
-A bundle never changes, so it is cached once it was read. Requests that need the same bundle at the
-same time share one read. A file that does not arrive in time is given up, and so is a call that
-needs too many files: a caller waits at most `CALL_S`, and then receives `EntriesAway`.
+A bundle never changes, so it is cached once it was read, unless an entry of it is not the one that
+was pruned: then somebody has to bring the file back, and it is read again. Calls that need the same
+bundle at the same time share one read. A file that does not arrive in time is given up, and so is a
+call that needs too many files: a caller waits at most `CALL_S`, and then receives `EntriesAway`.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from firmtrail.archive import layout
 from firmtrail.archive.stores import ArchiveStore
 from firmtrail.audit import source as tlog
-from firmtrail.database import shared_work
+from firmtrail.database import shared_work, stubs
 from firmtrail.database.database import Database, Statement
 from firmtrail.database.entry_archive import Stub
 from firmtrail.database.stubs import EntriesAway
@@ -24,6 +25,9 @@ FILE_S = 5.0
 CALL_S = 30.0
 READS_MAX = 8
 """How many files are read in parallel."""
+CALL_READS_MAX = 4
+"""How many files a call waits for at the same time. A call for a thousand files then makes no other
+call wait for long, and when it ends early, it reads no more."""
 CACHE_BYTES_MAX = 32 * 1024 * 1024
 
 _NAME = "SELECT project, number FROM log_heads WHERE log_id = $1"
@@ -46,24 +50,42 @@ class ArchivedEntries:
         self._running: dict[_Bundle, asyncio.Task[bytes | None]] = {}
         self._reads = asyncio.Semaphore(READS_MAX)
 
-    async def found(self, stubs: Sequence[Stub]) -> dict[Stub, str]:
+    async def found(self, wanted: Sequence[Stub]) -> dict[Stub, str]:
         """Returns the texts at these places. A log that the database does not have, and a place
         that the archive does not have, are left out."""
-        wanted = {_bundle_of(stub) for stub in stubs}
+        parts: dict[_Bundle, list[Stub]] = defaultdict(list)
+        for stub in wanted:
+            parts[_bundle_of(stub)].append(stub)
+        turn = asyncio.Semaphore(CALL_READS_MAX)
+        reads = [
+            asyncio.create_task(self._part(turn, bundle, part)) for bundle, part in parts.items()
+        ]
         try:
             async with asyncio.timeout(CALL_S):
-                files = await asyncio.gather(*(self._file(each) for each in wanted))
+                found = await asyncio.gather(*reads)
         except TimeoutError as error:
             raise EntriesAway(
-                f"{len(wanted)} files of the archive did not arrive within {CALL_S:.0f} s. Ask for "
+                f"{len(parts)} files of the archive did not arrive within {CALL_S:.0f} s. Ask for "
                 "fewer events, or try again later."
             ) from error
-        bundles = {each: _split(file) for each, file in zip(wanted, files, strict=True)}
-        return {
-            stub: bundles[_bundle_of(stub)][stub.position % TILE_WIDTH]
-            for stub in stubs
-            if stub.position % TILE_WIDTH < len(bundles[_bundle_of(stub)])
+        finally:  # if one failed, the others are not needed
+            for read in reads:
+                read.cancel()
+        return {stub: text for part in found for stub, text in part.items()}
+
+    async def _part(
+        self, turn: asyncio.Semaphore, bundle: _Bundle, part: Iterable[Stub]
+    ) -> dict[Stub, str]:
+        """Returns the texts of entries of one bundle."""
+        async with turn:
+            entries = _split(await self._file(bundle))
+        places = ((stub, stub.position % TILE_WIDTH) for stub in part)
+        found = {
+            stub: entries[at].decode(errors="replace") for stub, at in places if at < len(entries)
         }
+        if any(not stubs.is_of(stub, found.get(stub)) for stub in part):
+            self._forget(bundle)
+        return found
 
     async def _file(self, bundle: _Bundle) -> bytes | None:
         """Returns a bundle's file; None if there is none."""
@@ -94,6 +116,9 @@ class ArchivedEntries:
             self._keep(bundle, file)
         return file
 
+    def _forget(self, bundle: _Bundle) -> None:
+        self._cached_bytes -= len(self._cache.pop(bundle, b""))
+
     async def _name(self, log_id: int) -> LogName | None:
         if log_id not in self._names:
             rows = await self._db.read(Statement(_NAME, (log_id,)))
@@ -114,9 +139,9 @@ def _bundle_of(stub: Stub) -> _Bundle:
     return _Bundle(stub.log_id, stub.position // TILE_WIDTH)
 
 
-def _split(file: bytes | None) -> list[str]:
-    """Returns the texts of a bundle; none for a file that is missing or malformed."""
+def _split(file: bytes | None) -> list[bytes]:
+    """Returns the entries of a bundle; none for a file that is missing or malformed."""
     try:
-        return [entry.decode() for entry in tlog.split_bundle(file or b"")]
+        return tlog.split_bundle(file or b"")
     except ValueError:
         return []

@@ -53,6 +53,11 @@ def leaf_hash(entry: str) -> str:
     return sha256(b"\x00" + entry.encode()).hexdigest()
 
 
+def is_of(stub: Stub, text: str | None) -> bool:
+    """Returns whether this is the text that the stub stands for."""
+    return text is not None and leaf_hash(text) == stub.leaf_hash
+
+
 async def texts(archive: EntryArchive | None, stubs: Sequence[Stub]) -> Mapping[Stub, str]:
     """Returns the texts of all these entries, each of which has the hash of its stub. Raises
     `EntriesAway`."""
@@ -60,7 +65,7 @@ async def texts(archive: EntryArchive | None, stubs: Sequence[Stub]) -> Mapping[
         raise NoArchive
     found = await archive.found(stubs)
     for stub in stubs:
-        if stub not in found or leaf_hash(found[stub]) != stub.leaf_hash:
+        if not is_of(stub, found.get(stub)):
             raise EntriesAway(
                 f"The archive does not hold the entry at position {stub.position} of the log with "
                 f"the id {stub.log_id} as it was pruned. Run `firmtrail audit verify`, and bring "

@@ -1,0 +1,118 @@
+"""The reads of pruned entries: no more files than wanted, and no wrong file for longer than it is
+there."""
+
+import asyncio
+from pathlib import Path
+from typing import override
+
+import pytest
+
+from firmtrail.archive import entries
+from firmtrail.archive.archiver import Archiver
+from firmtrail.archive.entries import CALL_READS_MAX, ArchivedEntries
+from firmtrail.archive.layout import folder_of
+from firmtrail.archive.stores import ArchiveStore, FolderStore
+from firmtrail.database.database import Database
+from firmtrail.database.entry_archive import Stub
+from firmtrail.database.stubs import EntriesAway
+from firmtrail.eventstore import free_texts
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.recording.recorder import Recorder
+from tests.contract.archiving import archiver, location, publisher, store
+from tests.contract.pruning import archived, connect, nothing_is_kept, prune
+from tests.publishing import ACME
+
+__all__ = ["archiver", "location", "nothing_is_kept", "publisher", "store"]  # fixtures
+
+FILES = 300
+
+
+class SlowStore(FolderStore):
+    """A folder without files, which takes a while to say so, or fails."""
+
+    def __init__(self, folder: Path, *, fails: bool = False) -> None:
+        super().__init__(folder)
+        self.begun = self.running = self.most = 0
+        self._fails = fails
+
+    @override
+    async def get(self, name: str) -> bytes | None:
+        self.begun += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0.002)
+        self.running -= 1
+        if self._fails:
+            raise OSError("away")
+        return None
+
+
+def stubs_in_many_bundles(log_id: int) -> list[Stub]:
+    return [Stub(log_id, number * 256, "00" * 32) for number in range(FILES)]
+
+
+async def begins(store: SlowStore) -> None:
+    while not store.begun:
+        await asyncio.sleep(0)
+
+
+async def test_a_call_that_is_given_up_leaves_no_reads_behind(
+    db: Database, log_id: int, tmp_path: Path
+) -> None:
+    slow = SlowStore(tmp_path)
+    call = asyncio.create_task(ArchivedEntries(db, slow).found(stubs_in_many_bundles(log_id)))
+    await begins(slow)
+    call.cancel()
+    begun = slow.begun
+    await asyncio.sleep(0.1)
+    assert slow.begun <= begun + CALL_READS_MAX
+
+
+async def test_a_call_of_which_a_read_fails_leaves_no_reads_behind(
+    db: Database, log_id: int, tmp_path: Path
+) -> None:
+    broken = SlowStore(tmp_path, fails=True)
+    with pytest.raises(EntriesAway):
+        await ArchivedEntries(db, broken).found(stubs_in_many_bundles(log_id))
+    await asyncio.sleep(0.1)
+    assert broken.begun <= 2 * CALL_READS_MAX
+
+
+async def test_a_call_for_many_files_lets_others_read(
+    db: Database, log_id: int, tmp_path: Path
+) -> None:
+    slow = SlowStore(tmp_path)
+    archive = ArchivedEntries(db, slow)
+    many = asyncio.create_task(archive.found(stubs_in_many_bundles(log_id)))
+    await begins(slow)
+    assert await archive.found([Stub(log_id, 10_000_000, "00" * 32)]) == {}
+    assert slow.begun < FILES
+    assert await many == {}
+    assert slow.most <= CALL_READS_MAX + 1
+
+
+async def test_a_file_that_was_brought_back_is_read_again(
+    *,
+    db: Database,
+    recorder: Recorder,
+    log_id: int,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+) -> None:
+    if not isinstance(store, FolderStore):
+        pytest.skip("the file is changed in a folder")
+    await archived(recorder, log_id, publisher, archiver)
+    before = await free_texts.entry_and_text(db, log_id, 300)
+    await prune(db, store)
+    connect(db, store)
+    file = store._folder / folder_of(ACME) / "tile/entries/001"
+    whole = file.read_bytes()
+    for wrong in (whole[:-1], whole.replace(b"d1", b"d2"), b"\x00\x01\xff" * 256):
+        file.write_bytes(wrong)
+        with pytest.raises(EntriesAway, match="bring the archive's file back"):
+            await free_texts.entry_and_text(db, log_id, 300)
+    file.write_bytes(whole)
+    assert await free_texts.entry_and_text(db, log_id, 300) == before
+    assert isinstance(db.archive, ArchivedEntries)
+    assert db.archive._cached_bytes == len(whole) <= entries.CACHE_BYTES_MAX
