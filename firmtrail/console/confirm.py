@@ -48,6 +48,13 @@ class Figure(NamedTuple):
     label: str
     value: int | str
     kind: str = ""
+    of_one: str = ""
+    """The label of the number 1, if it is another one."""
+
+    @property
+    def words(self) -> str:
+        """Returns the label that fits the number."""
+        return self.of_one if self.of_one and self.value == 1 else self.label
 
 
 class FigureTable(NamedTuple):

@@ -186,7 +186,7 @@ async def test_a_recall_looks_up_the_histories_of_a_bounded_number_of_devices(
     monkeypatch.setattr(recalls, "LOOKED_AT_MAX", 1)
     shown = text_of(await read_page(fleet, "/releases/m/1.0.0/recall"))
     assert "2 devices run it" in shown
-    assert "1 of the first 1 have no earlier good version" in shown
+    assert "1 of the first 1 has no earlier good version" in shown
 
 
 async def test_a_recall_that_looked_at_no_device_shows_no_counts(
@@ -195,7 +195,7 @@ async def test_a_recall_that_looked_at_no_device_shows_no_counts(
     await fleet.report({"version": "1.1.0"}, caller="operator", path=D2)
     monkeypatch.setattr(rollout_devices, "SEARCHED_MAX", 1)
     shown = text_of(await read_page(fleet, "/releases/m/1.1.0/recall"))
-    assert "1 devices run it" in shown
+    assert "1 device runs it" in shown
     for words in ("have no earlier", "are pinned", "made no call"):
         assert f"not counted {words}" in shown
 
@@ -356,7 +356,7 @@ async def test_the_page_of_a_halt_counts_only_rollouts_that_are_not_over(fleet: 
     over, paused = await roll_out(fleet), await roll_out(fleet)
     await post(fleet, f"rollouts/{over}/abort")
     await post(fleet, f"rollouts/{paused}/pause")
-    assert "1 rollouts and recalls are under way" in text_of(await read_page(fleet, "/halt"))
+    assert "1 rollout or recall is under way" in text_of(await read_page(fleet, "/halt"))
 
 
 async def test_a_project_is_halted_and_the_halt_ended(fleet: Site) -> None:

@@ -78,7 +78,14 @@ async def get_member_removal(call: Call[PageQuery, None]) -> web.Response:
         "they did. To give the role back, add them again; their tokens stay revoked.",
         button="Remove the member",
         back=("access",),
-        numbers=(Figure("tokens that end with the membership", count, "bad"),),
+        numbers=(
+            Figure(
+                "tokens that end with the membership",
+                count,
+                "bad",
+                of_one="token that ends with the membership",
+            ),
+        ),
         takes_reason=False,
         nav="access",
     )

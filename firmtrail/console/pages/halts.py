@@ -41,8 +41,17 @@ async def get_halt(call: Call[HaltQuery, None]) -> web.Response:
         button="Halt everything" if is_all else "Halt all but recalls",
         back=(),
         numbers=(
-            Figure("devices are offered nothing", sum(each.devices for each in counts), "bad"),
-            Figure("rollouts and recalls are under way", len(rollouts)),
+            Figure(
+                "devices are offered nothing",
+                sum(each.devices for each in counts),
+                "bad",
+                of_one="device is offered nothing",
+            ),
+            Figure(
+                "rollouts and recalls are under way",
+                len(rollouts),
+                of_one="rollout or recall is under way",
+            ),
         ),
         choices=(
             Choice("all but recalls", {"all": None}, not is_all),
@@ -73,7 +82,13 @@ async def get_resume(call: Call[PageQuery, None]) -> web.Response:
         lead="Devices that ask are offered versions again.",
         button="End the halt",
         back=(),
-        numbers=(Figure("rollouts and recalls continue", len(rollouts)),),
+        numbers=(
+            Figure(
+                "rollouts and recalls continue",
+                len(rollouts),
+                of_one="rollout or recall continues",
+            ),
+        ),
         is_dangerous=False,
         nav="fleet",
     )

@@ -87,10 +87,25 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
         button=f"Recall {bad}",
         back=("releases", model, bad),
         numbers=(
-            Figure("devices run it", counts.devices, "bad"),
-            _among(counts, counts.no_previous, "have no earlier good version", "warn"),
-            _among(counts, counts.pinned, "are pinned to another version"),
-            _among(counts, counts.silent, f"made no call for {SILENT_DAYS} days"),
+            Figure("devices run it", counts.devices, "bad", of_one="device runs it"),
+            _among(
+                counts,
+                Figure(
+                    "have no earlier good version",
+                    counts.no_previous,
+                    "warn",
+                    of_one="has no earlier good version",
+                ),
+            ),
+            _among(
+                counts,
+                Figure(
+                    "are pinned to another version",
+                    counts.pinned,
+                    of_one="is pinned to another version",
+                ),
+            ),
+            _among(counts, Figure(f"made no call for {SILENT_DAYS} days", counts.silent)),
         ),
         fields=()
         if to
@@ -118,14 +133,16 @@ def _returns(counts: RollbackCounts) -> FigureTable:
     return FigureTable(f"Where {whose} go", "Version", rows, "other versions")
 
 
-def _among(counts: RollbackCounts, found: int, words: str, kind: str = "") -> Figure:
-    """Returns a figure with the number of devices that it is among. If the search found none of
+def _among(counts: RollbackCounts, found: Figure) -> Figure:
+    """Returns the figure with the number of devices that it is among. If the search found none of
     them, there is nothing that it could count."""
     if counts.looked_at == counts.devices:
-        return Figure(words, found, kind)
+        return found
     if counts.looked_at == 0:
-        return Figure(words, "not counted")
-    return Figure(f"of the first {filters.number(counts.looked_at)} {words}", found, kind)
+        return Figure(found.label, "not counted")
+    among = f"of the first {filters.number(counts.looked_at)}"
+    one = f"{among} {found.of_one}" if found.of_one else ""
+    return found._replace(label=f"{among} {found.label}", of_one=one)
 
 
 async def post_recall(call: Call[PageQuery, RecallForm]) -> web.Response:

@@ -185,8 +185,15 @@ async def get_withdrawal(call: Call[PageQuery, None]) -> web.Response:
         button=f"Withdraw {key.version}",
         back=("releases", *key),
         numbers=(
-            Figure("devices run it and keep it", fleet.releases[key].devices, "warn"),
-            Figure("rollouts of it stop offering", len(running)),
+            Figure(
+                "devices run it and keep it",
+                fleet.releases[key].devices,
+                "warn",
+                of_one="device runs it and keeps it",
+            ),
+            Figure(
+                "rollouts of it stop offering", len(running), of_one="rollout of it stops offering"
+            ),
         ),
         needs_reason=True,
         nav="releases",

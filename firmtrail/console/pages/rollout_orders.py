@@ -144,7 +144,7 @@ async def get_order(call: Call[PageQuery, None]) -> web.Response:
         counts = await counts_of(call, now, found)
         seen = seen_of(now.control, found)
         more = _advance_of(call, now.control, found) if name == "advance" else NOTHING_MORE
-    figures = [Figure("devices match", counts.matching)]
+    figures = [Figure("devices match", counts.matching, of_one="device matches")]
     figures += [Figure(state.replace("_", " "), n) for state, n in counts.states.items()]
     asked = Confirmation(
         title=f"{kind.title} of {found.bad_version or found.version} to {found.model}",
