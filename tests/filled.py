@@ -24,7 +24,7 @@ from firmtrail.events.fleet import (
     SettingsChanged,
     Status,
 )
-from firmtrail.events.steering import RolloutStarted
+from firmtrail.events.steering import RollbackStarted, RolloutStarted
 from firmtrail.eventstore import log
 from firmtrail.publishing import signing_key
 from firmtrail.publishing.minimum_sizes import LogName, MinimumSizes
@@ -182,6 +182,18 @@ async def _steer(recorder: Recorder, log_id: int) -> None:
         await recorder.act(log_id, steering.ask(name, expires_in_s=60, actor="system"))
     for name in DEVICES[:6] + DEVICES[7:]:  # d6 is gone
         await recorder.check_in(log_id, CheckIn(name, f"device/{name}"))
+    await _recall(recorder, log_id)
     await recorder.act(log_id, steering.pause(rollout.id, "it is late", actor="system"))
     await recorder.act(log_id, steering.halt("all stand still", is_all=True, actor="system"))
     await recorder.act(log_id, steering.end_halt(None, actor="system"))
+
+
+async def _recall(recorder: Recorder, log_id: int) -> None:
+    """Calls a version back, which some devices leave."""
+    wanted = RollbackStarted(VERSIONS[1], "m1", 10_000, fallback=VERSIONS[0])
+    await recorder.act(log_id, steering.roll_back(wanted, "it leaks", actor="system"))
+    leaving = [name for number, name in enumerate(DEVICES) if number % 3 == 1 and number % 4]
+    for name in leaving:
+        await recorder.report(log_id, [report(VERSIONS[1], device=name)])
+        await recorder.check_in(log_id, CheckIn(name, f"device/{name}"))
+        await recorder.report(log_id, [report(VERSIONS[0], device=name)])
