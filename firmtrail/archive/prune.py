@@ -23,12 +23,15 @@ from firmtrail.audit import source as tlog
 from firmtrail.audit.source import CHECKPOINT
 from firmtrail.database import stubs
 from firmtrail.database.database import Database, Unavailable
+from firmtrail.eventstore import log as log_of
 from firmtrail.eventstore import merkle, sizes, tree
 from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.publishing.checkpoint import BadNote, parse
 
 STEP_BUNDLES = 16
 KEPT_ENTRIES = 65_536
+FILES_S = 60.0
+"""How long the archive may take to give the checkpoint of a log, or the bundles of a step."""
 
 DEVICES = "device/"
 """The streams whose entries are pruned begin with this."""
@@ -112,15 +115,16 @@ async def _check_checkpoint(sides: _Sides, stop: int) -> None:
     """Raises `ArchiveRefused` unless the archive's checkpoint covers what is pruned, and is one of
     the log in this database."""
     log = sides.log
-    note = await sides.store.get(f"{sides.folder}/{CHECKPOINT}")
+    [note] = await _files(sides, [CHECKPOINT])
+    size = (await log_of.head(sides.db, log.log_id)).size  # the log grows: the note is not newer
     try:
         there = parse((note or b"").decode(errors="replace"))
     except BadNote as error:
         raise ArchiveRefused(f"the archive has no checkpoint of log {log.name}: {error}") from error
-    if not stop <= there.size <= log.size:
+    if not stop <= there.size <= size:
         raise ArchiveRefused(
             f"the archive's checkpoint of log {log.name} covers {there.size} entries; the database "
-            f"has {log.size}, of which at least {stop} must be in the archive"
+            f"has {size}, of which at least {stop} must be in the archive"
         )
     if there.root != await tree.root(sides.db, log.log_id, there.size):
         raise ArchiveRefused(
@@ -135,17 +139,31 @@ async def _compare(sides: _Sides, span: range, stored: Sequence[StoredEntry]) ->
     if [each.position for each in stored] != list(span):
         raise ArchiveRefused(f"log {log.name} lacks entries from position {span.start} on")
     numbers = range(span.start // TILE_WIDTH, span.stop // TILE_WIDTH)
-    paths = [f"{sides.folder}/{tlog.bundle_path(number, TILE_WIDTH)}" for number in numbers]
-    files = await asyncio.gather(*map(sides.store.get, paths))
+    paths = [tlog.bundle_path(number, TILE_WIDTH) for number in numbers]
+    files = await _files(sides, paths)
     roots = await tree.bundle_roots(sides.db, log.log_id, numbers)
     parts = batched(stored, TILE_WIDTH)
     for path, file, root, part in zip(paths, files, roots, parts, strict=True):
+        name = f"{sides.store}/{sides.folder}/{path}"
         entries = [each.entry.encode() for each in part]
         if file != tlog.join_bundle(entries):
-            raise ArchiveRefused(f"{sides.store}/{path} is not what the database has")
+            raise ArchiveRefused(f"{name} is not what the database has")
         leaves = merkle.extend((), 0, map(merkle.leaf_hash, entries))
         if merkle.root(leaves.frontier) != root:
-            raise ArchiveRefused(f"{sides.store}/{path} does not have the hash that the tree has")
+            raise ArchiveRefused(f"{name} does not have the hash that the tree has")
+
+
+async def _files(sides: _Sides, paths: Sequence[str]) -> list[bytes | None]:
+    """Returns files of the log in the archive, None for each that is missing. Raises `Unavailable`
+    if they do not arrive in time."""
+    reads = [sides.store.get(f"{sides.folder}/{path}") for path in paths]
+    try:
+        async with asyncio.timeout(FILES_S):
+            return await asyncio.gather(*reads)
+    except TimeoutError as error:
+        raise Unavailable(
+            f"The archive {sides.store} did not answer within {FILES_S:.0f} s"
+        ) from error
 
 
 async def _replace(sides: _Sides, new: Replacement) -> None:
