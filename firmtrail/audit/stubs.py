@@ -29,21 +29,24 @@ async def pruned_size(reader: Reader, log_id: int) -> int:
 
 
 class StubCheck:
-    """Checks the stubs of one log, which is pruned up to `size`."""
+    """Checks the stubs of one log, which was pruned up to `size` before its entries were read. It
+    may be pruned further meanwhile: entries after `size` may be texts or stubs."""
 
     def __init__(self, log: AuditedLog, size: int, findings: Findings) -> None:
         self.is_complete = True
         """Whether the text of every entry is known."""
         self._log = log
-        self._size = size
+        self._size = self._newest_size = size
         self._findings = findings
 
     async def texts(self, run: Sequence[StoredEvent]) -> list[StoredEvent]:
         """Returns the events whose texts are known, with them. Raises `EntriesAway` if there is an
         archive that does not answer."""
-        for stored in run:
-            self._check_place(stored)
         parsed = [(stored, stubs.parse(stored.entry)) for stored in run]
+        if any(stub and stored.position >= self._newest_size for stored, stub in parsed):
+            self._newest_size = await pruned_size(self._log.db, self._log.log_id)
+        for stored, stub in parsed:
+            self._check_place(stored, stub)
         found = await self._found([stub for _, stub in parsed if stub is not None])
         known = [
             stored if stub is None else stored._replace(entry=found[stub])
@@ -53,9 +56,9 @@ class StubCheck:
         self.is_complete &= len(known) == len(run)
         return known
 
-    def _check_place(self, stored: StoredEvent) -> None:
-        is_pruned = stored.position < self._size and stored.stream.startswith(DEVICES)
-        stub = stubs.parse(stored.entry)
+    def _check_place(self, stored: StoredEvent, stub: Stub | None) -> None:
+        size = self._size if stub is None else self._newest_size
+        is_pruned = stored.position < size and stored.stream.startswith(DEVICES)
         if stub is None and is_pruned:
             self._add(stored.position, "its text is in the database, although it was pruned")
         elif stub is not None and not is_pruned:
@@ -80,9 +83,9 @@ class StubCheck:
             del found[stub]
         return found
 
-    def _add_all(self, stubs: Sequence[Stub], what: str) -> None:
+    def _add_all(self, found: Sequence[Stub], what: str) -> None:
         """Adds a finding for each run of neighbours."""
-        for start, stop in _spans([stub.position for stub in stubs]):
+        for start, stop in _spans([stub.position for stub in found]):
             self._findings.add(self._log.name, span(start, stop), what)
 
     def _add(self, position: int, what: str) -> None:

@@ -5,20 +5,31 @@ from pathlib import Path
 import pytest
 
 from firmtrail import config
+from firmtrail.archive import prune as pruning
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.layout import folder_of
-from firmtrail.archive.stores import ArchiveStore
+from firmtrail.archive.stores import ArchiveStore, FolderStore
+from firmtrail.audit import database
+from firmtrail.audit import stubs as audit_stubs
 from firmtrail.audit.finding import Findings
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import AuditScope
 from firmtrail.database import stubs
-from firmtrail.database.database import Database
+from firmtrail.database.database import Database, Reader
 from firmtrail.database.stubs import NoArchive
 from firmtrail.eventstore import log
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.recording.recorder import Recorder
 from tests.contract.archiving import archiver, publisher
-from tests.contract.pruning import EVENTS, PRUNED, archived, nothing_is_kept, prune
+from tests.contract.pruning import (
+    EVENTS,
+    PRUNED,
+    archived,
+    nothing_is_kept,
+    prune,
+    stubs_of,
+    wanted,
+)
 from tests.databases import write
 from tests.losses import owned
 from tests.publishing import ACME
@@ -33,8 +44,6 @@ def location(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(location: Path) -> ArchiveStore:
-    from firmtrail.archive.stores import FolderStore  # noqa: PLC0415
-
     return FolderStore(location)
 
 
@@ -49,20 +58,54 @@ async def found(url: str, location: Path | None, *, replay: bool = False) -> lis
 
 
 @pytest.fixture
-async def pruned(
+async def whole(
     db: Database,
     log_id: int,
     recorder: Recorder,
     publisher: Publisher,
     archiver: Archiver,
-    store: ArchiveStore,
 ) -> list[str]:
-    """The texts of a log that was pruned."""
+    """The texts of a log that is archived."""
     await write(db, "INSERT INTO projects (project, log_id, created_at_ms) VALUES ('acme', 1, 0)")
     await archived(recorder, log_id, publisher, archiver)
-    texts = [text async for page in log.read(db, log_id, 0, EVENTS) for _, _, text in page]
+    return [text async for page in log.read(db, log_id, 0, EVENTS) for _, _, text in page]
+
+
+@pytest.fixture
+async def pruned(db: Database, whole: list[str], store: ArchiveStore) -> list[str]:
+    """The texts of a log that was pruned."""
     await prune(db, store)
-    return texts
+    return whole
+
+
+@pytest.mark.usefixtures("whole")
+async def test_a_log_may_be_pruned_while_it_is_audited(
+    *,
+    db: Database,
+    database_url: str,
+    store: ArchiveStore,
+    location: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first bundle is pruned before entries are read, and the others after it."""
+    monkeypatch.setattr(pruning, "STEP_BUNDLES", 1)
+    await db.allow_pruning()
+    steps = pruning.prune(db, store, wanted(), is_dry=False)
+    pruned_size = audit_stubs.pruned_size
+
+    async def then_pruned(reader: Reader, log_id: int) -> int:
+        size = await pruned_size(reader, log_id)
+        await anext(steps)
+        return size
+
+    async def pruned_before(reader: Reader, log_id: int) -> int:
+        _ = [step async for step in steps]
+        return await pruned_size(reader, log_id)
+
+    monkeypatch.setattr(database, "pruned_size", then_pruned)
+    monkeypatch.setattr(audit_stubs, "pruned_size", pruned_before)
+    assert await found(database_url, location) == []
+    assert len(await stubs_of(db, 1)) == PRUNED
 
 
 @pytest.mark.usefixtures("pruned")
