@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable
+from time import monotonic
 from typing import NamedTuple
 
 import structlog
@@ -25,6 +26,9 @@ from firmtrail.rebuilding.generations import Build, Busy, Overtaken
 from firmtrail.rebuilding.rebuild import rebuild
 
 LOOK_EVERY_S = 2
+PAUSE_S_MAX = 60
+"""Limits the pause after a rebuild was interrupted: it begins with `LOOK_EVERY_S`, and doubles
+while the rebuild does not advance."""
 LEASE_MS = 3_000
 """A rebuild that has not advanced for so long is taken over by another process."""
 
@@ -57,6 +61,16 @@ class RebuildState(NamedTuple):
     """The error that ended the last rebuild of this process, if it failed."""
 
 
+class _Pause(NamedTuple):
+    """Says when a rebuild that was interrupted is tried again."""
+
+    position: int
+    """Where the try began that was interrupted."""
+    pause_s: float
+    until_s: float
+    """A time of `monotonic`."""
+
+
 type OnProgress = Callable[[int, int, int], None]
 """Is called with (position, events folded since the last call, rebuilds running here)."""
 
@@ -75,6 +89,7 @@ class Builder:
         self._name = uuid7().hex
         self._running: dict[int, tuple[Build, asyncio.Task[None]]] = {}
         self._failures: dict[int, str] = {}
+        self._pauses: dict[int, _Pause] = {}
         self._claiming = asyncio.Lock()
         self._ended = asyncio.Event()
         self.unfit: frozenset[int] = frozenset()
@@ -137,19 +152,32 @@ class Builder:
             else:
                 older[log_id].add(name)
         self.unfit = frozenset(older.keys() | newer)
-        for log_id in older.keys() - newer - self._failures.keys():
+        for log_id in older.keys() - newer - self._left_alone():
             with contextlib.suppress(Busy):
                 await self.request(log_id, frozenset(older[log_id]))
 
     async def _take_over(self) -> None:
         """Takes over the rebuilds that no longer advance."""
         for [log_id] in await self._db.read(Statement(_UNFINISHED)):
-            if log_id in self._running or log_id in self._failures:
+            if log_id in self._running or log_id in self._left_alone():
                 continue
             build = (await self.state(log_id)).build
             if build and build.idle_ms >= self._lease_ms and build.is_of_this_code:
                 with contextlib.suppress(Busy):
                     await self.request(log_id, build.wanted)
+
+    def _left_alone(self) -> set[int]:
+        """Returns the logs whose rebuild failed here, or was interrupted a short time ago."""
+        now_s = monotonic()
+        paused = {log_id for log_id, pause in self._pauses.items() if now_s < pause.until_s}
+        return paused | self._failures.keys()
+
+    def _pause(self, build: Build) -> None:
+        before = self._pauses.get(build.log_id)
+        pause_s: float = LOOK_EVERY_S
+        if before is not None and before.position == build.position:
+            pause_s = min(2 * before.pause_s, PAUSE_S_MAX)
+        self._pauses[build.log_id] = _Pause(build.position, pause_s, monotonic() + pause_s)
 
     async def _work(self, build: Build, name: str) -> None:
         _log.info("rebuilding", log=name, views=sorted(build.wanted), at=build.position)
@@ -168,12 +196,14 @@ class Builder:
         self._ended.set()
         error = None if task.cancelled() else task.exception()
         if error is None:
+            self._pauses.pop(log_id, None)
             return
         if isinstance(error, NoArchive):  # this process will not get one
             self._failures[log_id] = str(error)
             _log.error("rebuild failed", log=name, reason=str(error))
             return
         if isinstance(error, Unavailable | Overtaken):
+            self._pause(build)
             _log.warning("rebuild interrupted", log=name, reason=str(error))
             return
         self._failures[log_id] = f"{type(error).__name__}: {error}"
