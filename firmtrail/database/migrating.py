@@ -24,3 +24,6 @@ class Migrating(NamedTuple):
     """A statement that begins each transaction: it limits the wait for a lock."""
     contended: tuple[str, ...] = ()
     """The SQLSTATEs of a transaction that waited too long for a lock, or met a deadlock."""
+    one_at_a_time: str | None = None
+    """A statement that waits until no other migration runs, and keeps others away until the end of
+    its transaction; None: nothing else is needed for that."""

@@ -124,6 +124,12 @@ async def _clean(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         await connection.execute("ROLLBACK")
 
 
+_ONE_AT_A_TIME = """\
+SELECT
+    set_config('idle_in_transaction_session_timeout', '0', true),
+    pg_advisory_xact_lock(hashtext('firmtrail migrate'))"""
+
+
 def migrating(dsn: str) -> Migrating:
     """Returns how a migration changes this database, while servers use it. It is connected to by
     `connect`, as SQLAlchemy has other names for the URL's options."""
@@ -134,6 +140,7 @@ def migrating(dsn: str) -> Migrating:
         is_alone=False,
         on_begin=f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'",
         contended=("55P03", "40P01"),
+        one_at_a_time=_ONE_AT_A_TIME,
     )
 
 

@@ -4,7 +4,8 @@ A separate module, so that serving does not import alembic and SQLAlchemy, which
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -115,22 +116,23 @@ async def migrate(
             async with engine.begin() as connection:
                 await connection.run_sync(do)
         else:
-            await _with_retries(engine, do, database.contended)
+            await _with_retries(engine, do, database)
     finally:
         await engine.dispose()
 
 
 async def _with_retries(
-    engine: AsyncEngine, do: Callable[[Connection], None], contended: Sequence[str]
+    engine: AsyncEngine, do: Callable[[Connection], None], database: Migrating
 ) -> None:
-    """Tries again if a lock is not acquired in time; skips the revisions that are committed."""
+    """Tries again if a lock is not acquired in time; skips the revisions that are committed. Only
+    one migration of a database runs at a time."""
     last_try_at_s = monotonic() + RETRY_S
     while True:
         try:
-            async with engine.connect() as connection:
+            async with _alone(engine, database), engine.connect() as connection:
                 return await connection.run_sync(do)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in contended:
+            if getattr(error.orig, "sqlstate", None) not in database.contended:
                 raise
             if monotonic() > last_try_at_s:
                 raise Contended(
@@ -138,6 +140,16 @@ async def _with_retries(
                     f"for {RETRY_S} s. Nothing is broken: end them, and run it again."
                 ) from error
         await asyncio.sleep(RETRY_EVERY_S)
+
+
+@contextlib.asynccontextmanager
+async def _alone(engine: AsyncEngine, database: Migrating) -> AsyncIterator[None]:
+    """Keeps other migrations away, by a transaction of its own: a migration makes several, and a
+    pooler may give each of them another session."""
+    async with engine.begin() as connection:
+        if database.one_at_a_time is not None:
+            await connection.execute(text(database.one_at_a_time))
+        yield
 
 
 def _engine(database: Migrating) -> AsyncEngine:

@@ -252,6 +252,28 @@ async def test_a_division_that_was_ended_in_between_is_reported_and_continued(
     assert await shape(empty_postgres) == [(None, 600), (600, None)]
 
 
+async def test_migrations_that_run_at_the_same_time_divide_a_table_once(
+    empty_postgres: str, tmp_path: Path
+) -> None:
+    await made_before(empty_postgres, tmp_path / "files")
+    await asyncio.gather(
+        *(migrate(migrating(empty_postgres), INSTANCE, division=DIVIDED) for _ in range(3))
+    )
+    assert await shape(empty_postgres) == [(None, 600), (600, None)]
+    async with opened(empty_postgres) as db:
+        assert await checks.postgres_unfinished(db) == []
+    assert await faults(empty_postgres, tmp_path / "files") == []
+
+
+async def test_migrations_that_run_at_the_same_time_make_one_new_database(
+    empty_postgres: str,
+) -> None:
+    await asyncio.gather(
+        *(migrate(migrating(empty_postgres), INSTANCE, division=SMALL) for _ in range(2))
+    )
+    assert await shape(empty_postgres) == [(None, 20), (20, None)]
+
+
 async def test_appends_continue_while_a_table_is_divided_and_partitions_are_added(
     empty_postgres: str, tmp_path: Path
 ) -> None:
