@@ -1,9 +1,11 @@
-"""Two versions of this repository serve one PostgreSQL under load, and no request fails.
+"""Two versions of this repository serve one PostgreSQL under load, and no request fails; where a
+view has a new revision, some are answered with 503 and `Retry-After`, and the check says how many.
 
 Apart from the suite, as `make check-upgrade`: it needs the history of the repository, and takes
 minutes. OLD names the version before, any commit whose code may still use this version's schema;
 without it, that is the commit before the newest migration. SECONDS says for how long servers of
-both versions are stopped and started.
+both versions are stopped and started. If the old version has other revisions of views, servers are
+replaced once, and in one direction: old servers append nothing once the new views are live.
 
 HAProxy stands in front of two servers, with the health check of deploy/haproxy.cfg, only quicker.
 Servers are stopped as an operator stops them: SIGTERM, with a delay in which /readyz fails.
@@ -55,6 +57,7 @@ defaults
     timeout client 75s
     timeout server 75s
     timeout check 5s
+    http-error status 503 content-type text/plain hdr Retry-After 1 string "No server is ready."
 frontend fleet
     bind 127.0.0.1:{port}
     default_backend firmtrail
@@ -118,6 +121,8 @@ class Load:
     url: str
     statuses: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
+    unavailable: int = 0
+    """Requests that were answered with 503 and `Retry-After`."""
 
     async def call(self, session: ClientSession, method: str, path: str, body: object) -> bytes:
         """Sends one request as an admin; a failure is kept, and answered with nothing."""
@@ -131,7 +136,9 @@ class Load:
             self.failed.append(f"{method} {path}: {error!r} after {time.monotonic() - began:.1f} s")
             return b"{}"
         self.statuses[f"{method} {answer.status}"] += 1
-        if answer.status not in {200, 201, 202, 204}:
+        if answer.status == 503 and "Retry-After" in answer.headers:
+            self.unavailable += 1
+        elif answer.status not in {200, 201, 202, 204}:
             self.failed.append(f"{method} {path}: {answer.status} {answer.body.decode()}")
         return answer.body
 
@@ -163,7 +170,10 @@ class Load:
                 self.failed.append(f"check-in: {error!r}")
                 continue
             self.statuses[f"check-in {answer.status}"] += 1
-            if answer.status != 200:
+            if answer.status == 503 and "Retry-After" in answer.headers:
+                self.unavailable += 1
+                await asyncio.sleep(0.02)
+            elif answer.status != 200:
                 self.failed.append(f"check-in: {answer.status} {answer.body.decode()}")
 
     async def order(self, session: ClientSession, stop: asyncio.Event) -> None:
@@ -240,6 +250,8 @@ async def test_old_and_new_servers_serve_side_by_side_without_a_failed_request(
 ) -> None:
     database, (url, *ports) = postgres.create_database("upgraded"), proxy
     old.done(database, "migrate")
+    if old.revisions() != new.revisions():
+        pytest.skip(f"{old.name} has other revisions of views: the next check replaces its servers")
     before = schema_of(old, database)
     assert before < migrations.HEAD, f"{old.name} has the schema of this version: name an older one"
     site, writers = await new_writers(old, database, tmp_path)
@@ -257,12 +269,68 @@ async def test_old_and_new_servers_serve_side_by_side_without_a_failed_request(
             place.end()
     print(f"\n{old.name}: {moves} restarts, {dict(load.statuses)}, ", end="")  # noqa: T201
     print(f"{sum(len(w.acknowledged) for w in writers)} reports acknowledged")  # noqa: T201
-    assert load.failed == []
+    assert (load.failed, load.unavailable) == ([], 0)
     assert [fault for place in places for fault in place.faults()] == []
     assert sum(each.unavailable + each.interrupted for each in writers) == 0
     new.done(database, *keys, "audit", "verify", "--project", PROJECT)
     new.done(database, *keys, "audit", "replay", "--project", PROJECT)
     assert await untruths(site) == []
+
+
+@pytest.mark.timeout(SECONDS + 900)
+async def test_servers_that_rebuild_views_answer_503_and_lose_nothing(
+    old: Version,
+    new: Version,
+    postgres: PostgresServer,
+    proxy: tuple[str, int, int],
+    tmp_path: Path,
+) -> None:
+    if old.revisions() == new.revisions():
+        pytest.skip(f"{old.name} has the same revisions of views: nothing is rebuilt")
+    database, (url, *ports) = postgres.create_database("rebuilt"), proxy
+    old.done(database, "migrate")
+    site, writers = await new_writers(old, database, tmp_path)
+    keys, load = signing_options(tmp_path), Load(site, url)
+    places = [
+        Place(name, tmp_path, database, port, keys) for name, port in zip("ab", ports, strict=True)
+    ]
+    try:
+        for place in places:
+            await place.start(old)
+        await replaced_under_load(load, writers, places, new, database)
+    finally:
+        for place in places:
+            place.end()
+    print(f"\n{old.name}: {dict(load.statuses)}, ", end="")  # noqa: T201
+    print(f"{sum(each.unavailable for each in writers)} requests of reports got 503")  # noqa: T201
+    assert load.failed == []
+    assert sum(each.interrupted for each in writers) == 0
+    new.done(database, *keys, "audit", "verify", "--project", PROJECT)
+    new.done(database, *keys, "audit", "replay", "--project", PROJECT)
+    assert await untruths(site) == []
+
+
+async def replaced_under_load(
+    load: Load, writers: list[Writer], places: list[Place], new: Version, database: str
+) -> None:
+    """Migrates, and replaces each server by a new one, while devices report and people read."""
+    stop = asyncio.Event()
+    async with ledger.session() as session, asyncio.TaskGroup() as tasks:
+        for work in (load.read, load.read, load.check_in, load.check_in):
+            tasks.create_task(work(session, stop))
+        try:
+            async with ledger.load(session, writers, load.url):
+                await ledger.until_all_go_on(writers)
+                await asyncio.to_thread(new.done, database, "migrate")
+                await ledger.until_all_go_on(writers)
+                for place in places:
+                    await place.stop()
+                    await place.start(new)
+                await ledger.until_all_go_on(writers)
+        finally:
+            stop.set()
+    async with ledger.session() as session:
+        await ledger.settle(session, writers, load.url)
 
 
 async def under_load(

@@ -42,6 +42,11 @@ class Version:
         assert ran.returncode == 0, f"{self.name}: {arguments}: {ran.stdout}{ran.stderr}"
         return ran.stdout
 
+    def revisions(self) -> str:
+        """Returns the revisions of its views, as text."""
+        program = "from firmtrail.projections import fold; print(sorted(fold.REVISIONS.items()))"
+        return self.run("-c", program).stdout
+
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Version:
