@@ -194,18 +194,22 @@ def _migrate(connection: Connection, to: _Target) -> None:
         if isinstance(error.__cause__, ResolutionError):  # this code has no file of that revision
             raise NewerSchema from error
         raise
-    is_new = connection.scalar(_INSTANCE) is None
-    if not to.database.is_alone:
-        _divide(connection, to.division, is_new=is_new)
-    _name_instance(connection, to.instance)
+    stored = connection.scalar(_INSTANCE)
+    if stored not in {None, to.instance}:
+        raise WrongInstance(stored, to.instance)
     scripts = ScriptDirectory.from_config(config)
     service = [*_SERVICE_GRANTS, *_declared(scripts, "SERVICE_GRANTS")]
     auditor = [*_AUDITOR_GRANTS, *_declared(scripts, "AUDITOR_GRANTS")]
     for role, grants in (to.roles.service, service), (to.roles.auditor, auditor):
         if role is not None:
             _grant(connection, role, grants)
-    if not to.database.is_alone:
+    if not to.database.is_alone:  # commits in between, so what can be refused comes before it
+        _divide(connection, to.division, is_new=stored is None)
         dividing.share(connection)
+    if stored is None:  # last: a run after a kill knows that the database is new
+        named = {"name": to.instance, "since": migrations.HEAD}
+        connection.execute(_NAME, named)
+    if not to.database.is_alone:
         connection.commit()
 
 
@@ -219,14 +223,7 @@ def _divide(connection: Connection, division: Division, *, is_new: bool) -> None
 
 _INSTANCE = text("SELECT name FROM instance LIMIT 1")
 
-
-def _name_instance(connection: Connection, instance: str) -> None:
-    stored = connection.scalar(_INSTANCE)
-    if stored is None:
-        named = "INSERT INTO instance (name, compatible_from) VALUES (:name, :since)"
-        connection.execute(text(named), {"name": instance, "since": migrations.HEAD})
-    elif stored != instance:
-        raise WrongInstance(stored, instance)
+_NAME = text("INSERT INTO instance (name, compatible_from) VALUES (:name, :since)")
 
 
 def _declared(scripts: ScriptDirectory, name: str) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from firmtrail import config
 from firmtrail.cli.back_ends import back_end
@@ -15,7 +16,7 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import checks, migrations, partitions
 from firmtrail.schema.dividing import Division
-from firmtrail.schema.migrate import Roles, migrate
+from firmtrail.schema.migrate import Roles, WrongInstance, migrate
 from firmtrail.schema.migrations import identities
 from firmtrail.schema.partitions import Partition
 from tests.contract.divided import SMALL, faults
@@ -63,6 +64,23 @@ async def test_a_new_database_has_partitions_and_gets_more_before_a_log_needs_th
         assert await shape(empty_postgres) == [(None, 20), (20, 40), (40, 60), (60, None)]
         assert await checks.postgres_triggers(db) == []
         assert await checks.postgres_unfinished(db) == []
+
+
+@pytest.mark.parametrize("is_other_instance", [True, False], ids=["instance", "role"])
+async def test_a_migration_that_is_refused_leaves_the_partitions_as_they_are(
+    empty_postgres: str, *, is_other_instance: bool
+) -> None:
+    await migrate(migrating(empty_postgres), INSTANCE, division=SMALL)
+    async with opened(empty_postgres) as db:
+        log_id = await new_log(db)
+        await register(Recorder(db), log_id, *(f"d{n}" for n in range(15)))
+        name = "another" if is_other_instance else INSTANCE
+        with pytest.raises((WrongInstance, SQLAlchemyError)):
+            await migrate(
+                migrating(empty_postgres), name, Roles("firmtrail_nobody", None), division=SMALL
+            )
+        assert await checks.postgres_unfinished(db) == []
+    assert await shape(empty_postgres) == [(None, 20), (20, None)]
 
 
 async def streams_of(db: Database, log_id: int) -> list[list[int]]:
