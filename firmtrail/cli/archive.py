@@ -7,7 +7,9 @@ import click
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from firmtrail import config
+from firmtrail.access import projects
 from firmtrail.archive import prune as pruning
+from firmtrail.archive import pruned
 from firmtrail.archive.prune import PruneScope
 from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.cli import loop, output
@@ -15,7 +17,7 @@ from firmtrail.cli.assembly import check_schema, location_name
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.numbers import Whole
 from firmtrail.cli.output import FOUND_WRONG, json_option, note
-from firmtrail.database.database import NotAllowed
+from firmtrail.database.database import Database, NotAllowed
 from firmtrail.database.file_lock import Locked
 from firmtrail.exits import CouldNotRun
 
@@ -93,6 +95,7 @@ async def _prune(
     try:
         async with back_end(database).opened() as db:
             await check_schema(db, database)
+            await _check_scope(db, wanted)
             await db.allow_pruning()
             with output.progress(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
                 tasks = {}
@@ -110,3 +113,17 @@ async def _prune(
             f"This role may not prune ({error}): run the command as the owner of the database."
         ) from error
     return done
+
+
+async def _check_scope(db: Database, scope: PruneScope) -> None:
+    """Raises `CouldNotRun` if no log can be pruned because the project or the archive is another
+    one than that of the servers."""
+    if scope.project and not await projects.is_there(db, scope.project):
+        raise CouldNotRun(
+            f"There is no project {scope.project}: `firmtrail project list` lists the projects."
+        )
+    if not await pruned.logs(db, scope.location, ""):
+        raise CouldNotRun(
+            f"No server has archived a log of this database in {scope.location}. Name the archive "
+            "as the servers name it, or serve with it first."
+        )

@@ -188,6 +188,15 @@ def test_the_command_says_why_it_prunes_nothing(archived: Pruned) -> None:
     nowhere = in_process(archived.database, "archive", "prune", "--older-than", "1")
     assert nowhere.exit_code == COULD_NOT_RUN
     assert "Name the archive" in nowhere.said
+    elsewhere = f"{archived.archive}x"
+    wrong = in_process(
+        archived.database, "--archive", elsewhere, "archive", "prune", "--older-than", "1"
+    )
+    assert wrong.exit_code == COULD_NOT_RUN
+    assert f"No server has archived a log of this database in {elsewhere}" in wrong.said
+    nobody = archived.prune("--project", "nobody")
+    assert nobody.exit_code == COULD_NOT_RUN
+    assert "There is no project nobody" in nobody.said
     by_setting = in_process(
         *(archived.database, "--archive", str(archived.archive), "archive", "prune", "--dry-run"),
         FIRMTRAIL_ARCHIVE_KEEP_DAYS="1",
