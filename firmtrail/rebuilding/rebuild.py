@@ -27,7 +27,10 @@ from firmtrail.rebuilding.refold import Views, fold_entries, read_steering, refo
 LAST_EVENTS_MAX = 500
 """How many events may be folded while the head is locked: some ten milliseconds, in which no report
 is recorded. The number doubles with each try, so that a rebuild ends even if reports arrive as fast
-as they are folded."""
+as they are folded. It is never more than `NEWEST_EVENTS_MAX`."""
+NEWEST_EVENTS_MAX = 65_536
+"""How many of the newest events of a log a transaction may read: their texts are in the database,
+not only in an archive."""
 
 
 class RebuildProgress(NamedTuple):
@@ -45,7 +48,8 @@ async def rebuild(db: Database, build: Build) -> AsyncGenerator[RebuildProgress]
     `build` has been claimed. Raises `Overtaken` if another builder has claimed it since, and the
     errors of `refold`. A rebuild that stops at any step can be claimed again and continues there.
     """
-    for events_max in accumulate(repeat(2), mul, initial=LAST_EVENTS_MAX):
+    for doubled in accumulate(repeat(2), mul, initial=LAST_EVENTS_MAX):
+        events_max = min(doubled, NEWEST_EVENTS_MAX)
         size = (await log.head(db, build.log_id)).size
         yield RebuildProgress(build, size)
         if size - build.position > events_max:

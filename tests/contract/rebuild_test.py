@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
+from firmtrail.archive import prune
 from firmtrail.database.database import Database
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import ArtifactAdded, DeviceChanged, ReleaseAdded, ReleaseWithdrawn
@@ -111,6 +113,26 @@ async def reports_coming_in(recorder: Recorder, log_id: int) -> AsyncIterator[No
         sending.cancel()
         await asyncio.wait([sending])
         await recorder.close()
+
+
+async def test_the_last_transaction_reads_only_entries_that_are_never_pruned(
+    db: Database, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log grows too fast for 20 tries."""
+    log_id = await filled(db, recorder)
+    play, allowed = db.play, list[int]()
+
+    async def too_late(script: Any, *args: Any) -> Any:
+        if script is rebuild._end:
+            allowed.append(args[1])
+            if len(allowed) <= 20:
+                return None
+        return await play(script, *args)
+
+    monkeypatch.setattr(db, "play", too_late)
+    await finish(db, await claimed(db, log_id))
+    assert allowed[0] < max(allowed) == rebuild.NEWEST_EVENTS_MAX <= prune.KEPT_ENTRIES
+    assert await replay.differences(db, log_id) == []
 
 
 async def present(db: Database, log_id: int) -> dict[str, tuple[int, ...]]:
