@@ -27,6 +27,7 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import CHECKPOINT, KEY, DatabaseSource
 from firmtrail.audit.verify import HashedBundle, ServedLog, hashed_bundles, is_later
 from firmtrail.database.database import Database, Unavailable
+from firmtrail.database.stubs import EntriesAway
 from firmtrail.eventstore.log import Corrupt
 from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.followers.following import Following
@@ -102,16 +103,16 @@ class Archiver:
             return
         try:
             size = await self._extended(work)
-        except (ArchiveRefused, BadNote, Corrupt) as error:
-            self._refuse(work, str(error))
+        except (ArchiveRefused, BadNote, Corrupt, EntriesAway) as error:
+            self._refuse(work, str(error), is_for_good=not isinstance(error, EntriesAway))
             await positions.release(self._db, work, self._place)
         else:
             await positions.save(self._db, work, self._place, size)
 
-    def _refuse(self, work: ArchiveWork, reason: str) -> None:
+    def _refuse(self, work: ArchiveWork, reason: str, *, is_for_good: bool) -> None:
         if work.name not in self._refused_before:
             _log.error("a log can't be archived", log=str(work.name), reason=reason)
-        if work.is_closed:
+        if work.is_closed and is_for_good:
             self._given_up.add(work.log_id)
         else:
             self.refused[work.name] = f"log {work.name}: {reason}"

@@ -98,8 +98,7 @@ async def _prune_log(sides: _Sides, before_ms: int, *, is_dry: bool) -> AsyncGen
     await _check_checkpoint(sides, stop)
     for start in range(log.pruned, stop, STEP_BUNDLES * TILE_WIDTH):
         span = range(start, min(stop, start + STEP_BUNDLES * TILE_WIDTH))
-        stored = await pruned.entries(sides.db, log.log_id, span.start, span.stop)
-        await _compare(sides, span, stored)
+        stored = await _entries_of_both(sides, span)
         found = [each for each in stored if each.stream.startswith(DEVICES)]
         new = Replacement(
             span,
@@ -109,6 +108,20 @@ async def _prune_log(sides: _Sides, before_ms: int, *, is_dry: bool) -> AsyncGen
         if not is_dry:
             await _replace(sides, new)
         yield PrunedStep(str(log.name), span.stop, stop, len(new.stubs), new.saved_bytes)
+
+
+async def _entries_of_both(sides: _Sides, span: range) -> list[StoredEntry]:
+    """Returns the entries of a span, which the archive has too. Raises `ArchiveRefused`; or
+    `Unavailable` if another process has pruned the span meanwhile."""
+    log_id = sides.log.log_id
+    stored = await pruned.entries(sides.db, log_id, span.start, span.stop)
+    try:
+        await _compare(sides, span, stored)
+    except ArchiveRefused:
+        if await pruned.size(sides.db, log_id) > span.start:
+            raise _another_prunes(sides.log) from None
+        raise
+    return stored
 
 
 async def _check_checkpoint(sides: _Sides, stop: int) -> None:
@@ -169,4 +182,8 @@ async def _files(sides: _Sides, paths: Sequence[str]) -> list[bytes | None]:
 async def _replace(sides: _Sides, new: Replacement) -> None:
     async with sides.db.transaction() as tx:
         if not await pruned.replace(tx, sides.log.log_id, new):
-            raise Unavailable(f"Another process prunes the log {sides.log.name}: let it end")
+            raise _another_prunes(sides.log)
+
+
+def _another_prunes(log: PrunableLog) -> Unavailable:
+    return Unavailable(f"Another process prunes the log {log.name}: let it end")

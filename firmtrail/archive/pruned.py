@@ -61,6 +61,8 @@ FROM given
 WHERE events.log_id = $1 AND events.position = given.position
 RETURNING events.position"""
 
+_SIZE = "SELECT size FROM pruned WHERE log_id = $1 LIMIT 1"
+
 _TOTALS = """\
 SELECT count(*), CAST(coalesce(sum(entries), 0) AS bigint), CAST(coalesce(sum(bytes), 0) AS bigint)
 FROM pruned
@@ -151,6 +153,12 @@ async def replace(tx: Transaction, log_id: int, new: Replacement) -> bool:
     [replaced] = await tx.run(Statement(_REPLACE, (log_id,), given))
     assert len(replaced) == len(rows), "the log has each of these positions"
     return True
+
+
+async def size(db: Reader, log_id: int) -> int:
+    """Returns how far a log is pruned."""
+    rows = await db.read(Statement(_SIZE, (log_id,)))
+    return int(rows[0][0]) if rows else 0
 
 
 async def newest_stubs(db: Reader) -> list[Stub]:

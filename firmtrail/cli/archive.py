@@ -97,6 +97,9 @@ async def _prune(
             await check_schema(db, database)
             await _check_scope(db, wanted)
             await db.allow_pruning()
+            if not await pruned.logs(db, wanted.location, wanted.project):
+                of = f" of the project {project}" if project else ""
+                note(f"{location} has no log{of}: a server with --archive {location} adds them.")
             with output.progress(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
                 tasks = {}
                 async for step in pruning.prune(db, store_at(location), wanted, is_dry=is_dry):

@@ -16,10 +16,12 @@ from firmtrail.database.database import Database
 from firmtrail.database.entry_archive import Stub
 from firmtrail.database.stubs import EntriesAway
 from firmtrail.eventstore import free_texts
+from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.recording.recorder import Recorder
-from tests.contract.archiving import archiver, location, publisher, store
+from tests.contract.archiving import archiver, audited, begin, location, publisher, store
 from tests.contract.pruning import archived, connect, nothing_is_kept, prune
+from tests.databases import new_log
 from tests.publishing import ACME
 
 __all__ = ["archiver", "location", "nothing_is_kept", "publisher", "store"]  # fixtures
@@ -89,6 +91,33 @@ async def test_a_call_for_many_files_lets_others_read(
     assert slow.begun < FILES
     assert await many == {}
     assert slow.most <= CALL_READS_MAX + 1
+
+
+async def test_a_log_whose_entries_are_in_another_archive_keeps_no_other_from_a_new_one(
+    *,
+    db: Database,
+    recorder: Recorder,
+    log_id: int,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    tmp_path: Path,
+) -> None:
+    await archived(recorder, log_id, publisher, archiver)
+    await prune(db, store)
+    other = await new_log(db, "other")
+    await begin(recorder, other, publisher, 300)
+    new = FolderStore(tmp_path / "new")
+    connect(db, new)
+    follower = Archiver(db, publisher, new, location="new", is_alone=False)
+    await follower.following.round()
+    assert follower.following.problem is not None
+    assert list(follower.refused) == [ACME]
+    assert (await audited(new, LogName("other", 1)))[0] == 256
+    connect(db, store)
+    await follower.following.round()
+    assert follower.refused == {}
+    assert (await audited(new))[0] == 1_024
 
 
 async def test_a_file_that_was_brought_back_is_read_again(

@@ -121,6 +121,19 @@ async def test_a_step_is_whole_and_the_next_run_continues(
     assert (size, entries) == (PRUNED, PRUNED)
 
 
+async def test_of_two_processes_one_says_that_the_other_prunes(
+    db: Database, full: int, store: ArchiveStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "STEP_BUNDLES", 1)
+    await db.allow_pruning()
+    async with contextlib.aclosing(pruning.prune(db, store, wanted(), is_dry=False)) as first:
+        await anext(first)
+        assert await prune(db, store)
+        with pytest.raises(Unavailable, match="Another process prunes the log acme/1"):
+            await anext(first)
+    assert await stubs_of(db, full) == list(range(PRUNED))
+
+
 async def test_only_what_is_old_archived_asked_for_and_not_recent_is_pruned(
     db: Database, full: int, store: ArchiveStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
