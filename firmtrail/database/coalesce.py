@@ -6,7 +6,7 @@ began, so it sees everything that was committed before `get` was called.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 
 from firmtrail.database.database import Database, Row, Statement, Value
@@ -52,16 +52,14 @@ class Coalescer[Key: tuple[Value, ...]]:
         try:
             rows = await self._db.read(self._statement_for(list(taken)))
         except BaseException as error:  # noqa: BLE001 (every waiter receives it)
-            for waiter in _still_waiting(chain.from_iterable(taken.values())):
-                waiter.set_exception(error)
+            for waiter in chain.from_iterable(taken.values()):
+                if not waiter.done():
+                    waiter.set_exception(error)
             return
         by_key: defaultdict[int, list[Row]] = defaultdict(list)
         for n, *row in rows:
             by_key[n].append(row)
         for n, waiters in enumerate(taken.values()):
-            for waiter in _still_waiting(waiters):
-                waiter.set_result(by_key[n])
-
-
-def _still_waiting(waiters: Iterable[Waiter]) -> Iterator[Waiter]:
-    return (waiter for waiter in waiters if not waiter.done())
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(by_key[n])
