@@ -93,7 +93,8 @@ class Queue:
             self.units.popleft()
             batch.append(unit)
             commands += len(unit.items)
-            body_bytes += sum(REPORT_BYTES + len(item.report.detail or "") for item in unit.items)
+            for item in unit.items:
+                body_bytes += REPORT_BYTES + len(item.report.detail or "")
         self.waiting -= commands
         return batch
 

@@ -97,19 +97,26 @@ class Recorder:
     async def report(self, log_id: int, reports: Sequence[ReportCommand]) -> list[ReportOutcome]:
         """Records reports as one unit; returns a receipt or a refusal for each, in order. Raises
         `Unavailable`: nothing was recorded; or `OutcomeUnknown`: the same call again finds out."""
+        return await self._queue_reports(log_id, reports)
+
+    async def report_one(self, log_id: int, report: ReportCommand) -> ReportReceipt:
+        """Records a report. Raises its refusal, and what `report` raises."""
+        [outcome] = await self._queue_reports(log_id, [report])
+        if isinstance(outcome, Refused):
+            raise outcome
+        return outcome
+
+    def _queue_reports(
+        self, log_id: int, reports: Sequence[ReportCommand]
+    ) -> asyncio.Future[list[ReportOutcome]]:
+        """Queues reports as one unit, and returns its answer that is to come. Raises `Unavailable`
+        if the queue is full."""
         answer: asyncio.Future[list[ReportOutcome]] = asyncio.get_running_loop().create_future()
         unit = ReportsUnit([identified(report) for report in reports], answer)
         queue = self._queue(log_id, len(unit.items))
         queue.add(unit)
         self._commit_units(log_id, queue)
-        return await answer
-
-    async def report_one(self, log_id: int, report: ReportCommand) -> ReportReceipt:
-        """Records a report. Raises its refusal, and what `report` raises."""
-        [outcome] = await self.report(log_id, [report])
-        if isinstance(outcome, Refused):
-            raise outcome
-        return outcome
+        return answer
 
     async def check_in(self, log_id: int, check_in: CheckIn) -> Decision:
         """Decides what a device should run, and records the offer if it is new. Raises `Refused` if
