@@ -135,10 +135,10 @@ def _or_anonymous(access: Access, db: Database, named: _OfPresented) -> _OfPrese
 
 
 def _in_path(named: _OfPresented) -> Authenticate:
-    async def authenticate(request: web.Request) -> Caller:
+    def authenticate(request: web.Request) -> Awaitable[Caller]:
         names = request.match_info
         asked = Presented(presented(request), names.get("project"), names.get("device"))
-        return await named(request, asked)
+        return named(request, asked)
 
     return authenticate
 

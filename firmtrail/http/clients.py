@@ -72,8 +72,9 @@ class Clients:
 
     def scheme(self, request: web.BaseRequest) -> str:
         """Returns the scheme that the client uses: `http` or `https`."""
-        hops = self._proxies(request)
-        return (self._reported_scheme(request, hops) if hops else "") or request.scheme
+        if not (self._trusted or self._sockets):
+            return request.scheme
+        return self._reported_scheme(request, self._proxies(request)) or request.scheme
 
     def host(self, request: web.BaseRequest) -> str:
         """Returns the host that the client sends its request to, with its port if there is one."""

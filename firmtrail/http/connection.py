@@ -203,10 +203,11 @@ class _Connection(web.RequestHandler):
     @override
     def data_received(self, data: bytes) -> None:
         """Reads the data, and starts or stops the limit for the next head."""
-        heads, may_begin = self._request_count, self._may_begin_head()
+        heads = self._request_count
+        begins_head = bool(data) and self._late is None and self._may_begin_head()
         super().data_received(data)
         if self._request_count == heads:
-            if data and self._late is None and may_begin:
+            if begins_head:
                 self._wait_for_head()
             return
         self._stop_waiting()
@@ -224,7 +225,7 @@ class _Connection(web.RequestHandler):
         if self._waiter is not None and not self._waiter.done():
             return ConnectionStage.IDLE if self._request_count else ConnectionStage.HEAD
         request = self._current_request
-        is_slow = self._paused or request is None or self._is_sending_body()
+        is_slow = self._paused or request is None or not request.content.is_eof()
         if is_slow and (request is None or IS_AUTHENTICATED not in request):
             return ConnectionStage.UNKNOWN
         return ConnectionStage.AT_WORK
@@ -239,11 +240,8 @@ class _Connection(web.RequestHandler):
         has its whole body. In doubt they belong to a body, whose reader limits its time."""
         if self._waiter is not None and not self._waiter.done():
             return True
-        return bool(self._current_request and not self._messages and not self._is_sending_body())
-
-    def _is_sending_body(self) -> bool:
         request = self._current_request
-        return request is not None and not request.content.is_eof()
+        return request is not None and not self._messages and request.content.is_eof()
 
     def _wait_for_head(self) -> None:
         self._late = self._loop.call_later(HEAD_S, self._head_is_late)
@@ -284,7 +282,7 @@ class _Connection(web.RequestHandler):
     ) -> Coroutine[Any, Any, Finished]:
         """Sends an answer; an answer of aiohttp's router is sent as the problem that it means."""
         answer = resp
-        if isinstance(resp, web.HTTPException):
+        if isinstance(resp, Exception):  # a web.HTTPException, whose own test is slow
             answer = _refused(resp, request, self._clients)
         if hdrs.EXPECT in request.headers and _holds_back(request):
             answer.force_close()  # the next bytes could be the body, or another request

@@ -9,6 +9,7 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import sha256
 from time import perf_counter
 from typing import Any
@@ -194,7 +195,7 @@ def _unprepared(route: Route, services: Services) -> Work:
 def _origin_check(route: Route, services: Services) -> Callable[[web.Request], None]:
     """Returns the check of requests that change something."""
     check = origin.check_same_origin if route.shows_problem is None else sessions.check_origin
-    return lambda request: check(request, services.clients)
+    return partial(check, clients=services.clients)
 
 
 def _prepared(route: Route, services: Services) -> Work:

@@ -82,6 +82,8 @@ class Moves:
     def check(self, caller: Caller, request: web.Request, path: str, *, is_safe: bool) -> None:
         """Raises the problem that answers a request of a project that moves; `path` is the path of
         the route. A change by the operator fails only at the closed log, until the move is over."""
+        if not self._leaving:
+            return
         if caller.kind != "system":
             self.check_project(caller.project, request, path, is_safe=is_safe)
         elif not path.startswith(_COMMANDS):
