@@ -19,6 +19,7 @@ import structlog
 
 from firmtrail.access import projects
 from firmtrail.database.database import Database, Unavailable
+from firmtrail.database.stubs import EntriesAway
 from firmtrail.events.times import DAY_MS
 from firmtrail.events.webhooks import WebhookChanged
 from firmtrail.eventstore import log
@@ -115,6 +116,9 @@ class WebhookWorker:
     async def _run(self) -> None:
         try:
             await self._turn()
+        except EntriesAway as error:  # what was sent is not sent again when the archive is back
+            await self._write(error=None, pause_ms=error.retry_after_s * 1000, is_over=True)
+            raise
         except Corrupt as error:
             self._failures += 1
             await self._fail(Outcome(int(time() * 1000), 0, None, str(error)))
