@@ -1,15 +1,19 @@
 """Reads the entries that were pruned from the archive: an `EntryArchive`.
 
 A bundle never changes, so it is cached once it was read, unless an entry of it is not the one that
-was pruned: then somebody has to bring the file back, and it is read again. Calls that need the same
+was pruned: then somebody has to bring the file back, and it is read again. Texts that were wanted
+singly are cached apart, because they are far smaller than their bundles: a call that was given up
+after a thousand of them finds them there when it is tried again. Calls that need the same
 bundle at the same time share one read. A file that does not arrive in time is given up, and so is a
 call that needs too many files: a caller waits at most `CALL_S`, and then receives `EntriesAway`.
 """
 
 import asyncio
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from cachetools import LRUCache
 
 from firmtrail.archive import layout
 from firmtrail.archive.stores import ArchiveStore
@@ -29,6 +33,11 @@ CALL_READS_MAX = 4
 """How many files a call waits for at the same time. A call for a thousand files then makes no other
 call wait for long, and when it ends early, it reads no more."""
 CACHE_BYTES_MAX = 32 * 1024 * 1024
+TEXTS_BYTES_MAX = 16 * 1024 * 1024
+SINGLE_MAX = 8
+"""Up to so many texts that a call wants of one bundle are cached apart from it."""
+STUB_BYTES = 500
+"""The approximate size in memory of a stub, apart from its text."""
 
 _NAME = "SELECT project, number FROM log_heads WHERE log_id = $1"
 
@@ -45,16 +54,17 @@ class ArchivedEntries:
         self._db = db
         self._store = store
         self._names: dict[int, LogName] = {}
-        self._cache: OrderedDict[_Bundle, bytes] = OrderedDict()
-        self._cached_bytes = 0
+        self._bundles: LRUCache[_Bundle, bytes] = LRUCache(CACHE_BYTES_MAX, len)
+        self._texts: LRUCache[Stub, str] = LRUCache(TEXTS_BYTES_MAX, _bytes_in_memory)
         self._running: dict[_Bundle, asyncio.Task[bytes | None]] = {}
         self._reads = asyncio.Semaphore(READS_MAX)
 
     async def found(self, wanted: Sequence[Stub]) -> dict[Stub, str]:
         """Returns the texts at these places. A log that the database does not have, and a place
         that the archive does not have, are left out."""
+        known = {stub: text for stub in wanted if (text := self._texts.get(stub)) is not None}
         parts: dict[_Bundle, list[Stub]] = defaultdict(list)
-        for stub in wanted:
+        for stub in (each for each in wanted if each not in known):
             parts[_bundle_of(stub)].append(stub)
         turn = asyncio.Semaphore(CALL_READS_MAX)
         reads = [
@@ -71,10 +81,10 @@ class ArchivedEntries:
         finally:  # if one failed, the others are not needed
             for read in reads:
                 read.cancel()
-        return {stub: text for part in found for stub, text in part.items()}
+        return known | {stub: text for part in found for stub, text in part.items()}
 
     async def _part(
-        self, turn: asyncio.Semaphore, bundle: _Bundle, part: Iterable[Stub]
+        self, turn: asyncio.Semaphore, bundle: _Bundle, part: Sequence[Stub]
     ) -> dict[Stub, str]:
         """Returns the texts of entries of one bundle."""
         async with turn:
@@ -84,13 +94,14 @@ class ArchivedEntries:
             stub: entries[at].decode(errors="replace") for stub, at in places if at < len(entries)
         }
         if any(not stubs.is_of(stub, found.get(stub)) for stub in part):
-            self._forget(bundle)
+            self._bundles.pop(bundle, None)
+        elif len(part) <= SINGLE_MAX:
+            self._texts.update(found)
         return found
 
     async def _file(self, bundle: _Bundle) -> bytes | None:
         """Returns a bundle's file; None if there is none."""
-        if (cached := self._cache.get(bundle)) is not None:
-            self._cache.move_to_end(bundle)
+        if (cached := self._bundles.get(bundle)) is not None:
             return cached
         if (task := self._running.get(bundle)) is None:
             task = self._running[bundle] = shared_work.begin(lambda: self._read(bundle))
@@ -112,12 +123,9 @@ class ArchivedEntries:
                 "The text of this entry is in the archive, which can't be read now "
                 f"({reason}). Try again later."
             ) from error
-        if file is not None:
-            self._keep(bundle, file)
+        if file is not None and len(file) <= CACHE_BYTES_MAX:
+            self._bundles[bundle] = file
         return file
-
-    def _forget(self, bundle: _Bundle) -> None:
-        self._cached_bytes -= len(self._cache.pop(bundle, b""))
 
     async def _name(self, log_id: int) -> LogName | None:
         if log_id not in self._names:
@@ -127,12 +135,9 @@ class ArchivedEntries:
             self._names[log_id] = LogName(*rows[0])
         return self._names[log_id]
 
-    def _keep(self, bundle: _Bundle, file: bytes) -> None:
-        self._cache[bundle] = file
-        self._cached_bytes += len(file)
-        while self._cached_bytes > CACHE_BYTES_MAX:
-            _, dropped = self._cache.popitem(last=False)
-            self._cached_bytes -= len(dropped)
+
+def _bytes_in_memory(text: str) -> int:
+    return len(text) + STUB_BYTES
 
 
 def _bundle_of(stub: Stub) -> _Bundle:

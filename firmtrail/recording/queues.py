@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import NamedTuple
 
+from firmtrail.database.entry_archive import Stub
 from firmtrail.eventstore import lineage
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.reports import IdentifiedReport, ReportOutcome
+from firmtrail.recording.reports import IdentifiedReport, IdentifiedUnit, ReportOutcome
 from firmtrail.rules.situation import Decision
 
 BATCH_COMMANDS_MAX = 500
@@ -27,6 +28,8 @@ class ReportsUnit(NamedTuple):
 
     items: Sequence[IdentifiedReport]
     answer: asyncio.Future[list[ReportOutcome]]
+    texts: Mapping[Stub, str]
+    """The texts of pruned entries that an earlier attempt to record them found needed."""
 
 
 class CheckInUnit(NamedTuple):
@@ -121,8 +124,8 @@ class Batch:
             self._units = self._queue.take_reports(self._commands_max)
         return self._units
 
-    def items(self) -> list[Sequence[IdentifiedReport]]:
-        return [unit.items for unit in self.take()]
+    def reports(self) -> list[IdentifiedUnit]:
+        return [IdentifiedUnit(unit.items, unit.texts) for unit in self.take()]
 
 
 def commands_of(unit: Unit) -> int:

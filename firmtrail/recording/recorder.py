@@ -17,8 +17,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-
-from msgspec.structs import replace
+from itertools import batched
 
 from firmtrail.database import stubs
 from firmtrail.database.database import (
@@ -61,8 +60,12 @@ from firmtrail.rules.situation import Decision
 
 QUEUE_COMMANDS_MAX = 20_000
 
-ARCHIVE_S = 5.0
-"""How long reports may wait for the archive's answer."""
+ARCHIVE_S = 30.0
+"""How long a unit of reports may wait for the archive."""
+ARCHIVE_PART_S = 5.0
+"""How long it may wait for the next `ARCHIVE_PART` entries: an archive that does not answer is
+given up then, and one that is slow is not."""
+ARCHIVE_PART = 32
 
 _LATER = object()
 """Stands for the answer of a unit that is not decided on yet."""
@@ -112,7 +115,7 @@ class Recorder:
         """Queues reports as one unit, and returns its answer that is to come. Raises `Unavailable`
         if the queue is full."""
         answer: asyncio.Future[list[ReportOutcome]] = asyncio.get_running_loop().create_future()
-        unit = ReportsUnit([identified(report) for report in reports], answer)
+        unit = ReportsUnit([identified(report) for report in reports], answer, texts={})
         queue = self._queue(log_id, len(unit.items))
         queue.add(unit)
         self._commit_units(log_id, queue)
@@ -236,7 +239,7 @@ class Recorder:
         does not answer, the unit fails: a later attempt of the device finds out."""
         try:
             async with asyncio.timeout(ARCHIVE_S):
-                texts = await stubs.texts(self._db.archive, needed)
+                texts = await self._texts(needed)
         except BaseException as error:
             reason = error if isinstance(error, Exception) else RuntimeError("the server ends")
             if isinstance(error, TimeoutError | NoArchive):
@@ -245,15 +248,22 @@ class Recorder:
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
-        first, *others = unit.items
-        first = replace(first, texts={**(first.texts or {}), **texts})
-        queue.add(unit._replace(items=[first, *others]))
+        queue.add(unit._replace(texts={**unit.texts, **texts}))
         self._commit_units(log_id, queue)
+
+    async def _texts(self, needed: Sequence[Stub]) -> dict[Stub, str]:
+        """Reads the texts of pruned entries, those of one file of the archive after each other.
+        Raises `EntriesAway`, or `TimeoutError` if no more of them arrive."""
+        texts: dict[Stub, str] = {}
+        for part in batched(sorted(set(needed)), ARCHIVE_PART):
+            async with asyncio.timeout(ARCHIVE_PART_S):
+                texts |= await stubs.texts(self._db.archive, part)
+        return texts
 
     async def _record_batch(self, log_id: int, queue: Queue, batch: Batch) -> Sequence[UnitOutcome]:
         """Records the batch. After an unknown outcome the same identities are sent again: reports
         that were recorded answer as duplicates."""
-        take = partial(list, batch.items()) if self._db.plays_in_turn else batch.items
+        take = partial(list, batch.reports()) if self._db.plays_in_turn else batch.reports
         try:
             return await self._play(log_id, queue, record_reports, take)
         except OutcomeUnknown:

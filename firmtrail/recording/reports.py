@@ -7,7 +7,6 @@ decided on with what the reports before it in the batch have recorded.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -46,7 +45,7 @@ class EntriesNeeded(NamedTuple):
     """Says that a unit was not decided on: entries that its reports may repeat were pruned."""
 
     stubs: Sequence[Stub]
-    """The unit is decided on when its items have the texts of these."""
+    """The unit is decided on when it has the texts of these."""
 
 
 type ReportOutcome = ReportReceipt | Refused
@@ -63,9 +62,14 @@ class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
     stream: str
     event_id: str
     report: ReportCommand
-    texts: Mapping[Stub, str] | None = None
-    """Of the first report of a unit: the texts of pruned entries that the unit may repeat, if an
-    earlier attempt found them needed."""
+
+
+class IdentifiedUnit(NamedTuple):
+    """Holds reports that are recorded together, or none of them."""
+
+    items: Sequence[IdentifiedReport]
+    texts: Mapping[Stub, str]
+    """The texts of pruned entries that they may repeat, if an earlier attempt found them needed."""
 
 
 def identified(report: ReportCommand) -> IdentifiedReport:
@@ -75,16 +79,17 @@ def identified(report: ReportCommand) -> IdentifiedReport:
 
 
 def record_reports(
-    log_id: int, context: LogContext, take: Callable[[], Sequence[Sequence[IdentifiedReport]]]
+    log_id: int, context: LogContext, take: Callable[[], Sequence[IdentifiedUnit]]
 ) -> Script[tuple[Committed, list[UnitOutcome]]]:
     """Plays one commit, beginning with the lock of the head. It records the units that `take` gives
     once the head is locked; returns the outcomes of each unit too. Nothing is recorded of a unit
     that needs the texts of pruned entries: an archive is not read while the head is locked."""
     draft = yield from begin_draft(log_id, context)
-    batch = take()
+    units = take()
+    batch = [unit.items for unit in units]
     items = [item for unit in batch for item in unit]
     known: _KnownReports = {}
-    found = _Found(known, _texts_of(batch))
+    found = _Found(known, {stub: text for unit in units for stub, text in unit.texts.items()})
     devices = draft.load_devices({item.report.device for item in items}, _questions(items))
     yield from loaded([*devices, *_find(draft, context, items, found)])
     further = _later(draft, items)  # needed only because of the states of devices
@@ -106,12 +111,6 @@ class _Found(NamedTuple):
     known: _KnownReports
     texts: Mapping[Stub, str]
     """The texts of pruned ones."""
-
-
-def _texts_of(batch: Iterable[Sequence[IdentifiedReport]]) -> dict[Stub, str]:
-    """Returns the texts of pruned entries that the units of a batch were given."""
-    given = (item.texts for unit in batch for item in unit if item.texts)
-    return dict(chain.from_iterable(texts.items() for texts in given))
 
 
 def _find(

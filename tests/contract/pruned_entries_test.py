@@ -144,4 +144,4 @@ async def test_a_file_that_was_brought_back_is_read_again(
     file.write_bytes(whole)
     assert await free_texts.entry_and_text(db, log_id, 300) == before
     assert isinstance(db.archive, ArchivedEntries)
-    assert db.archive._cached_bytes == len(whole) <= entries.CACHE_BYTES_MAX
+    assert db.archive._bundles.currsize == len(whole) <= entries.CACHE_BYTES_MAX

@@ -1,11 +1,14 @@
 """A report that repeats a pruned one is decided on exactly, or not at all."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
+from itertools import batched
 from typing import Any
 
 import pytest
 
+from firmtrail.archive import entries
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.entries import ArchivedEntries
 from firmtrail.archive.stores import ArchiveStore
@@ -18,6 +21,7 @@ from firmtrail.recording.queues import CommandUnit, Queue, ReportsUnit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 from tests.contract.archiving import archiver, close, grow, location, publisher, store
 from tests.contract.pruning import connect, nothing_is_kept, prune, stubs_of
 from tests.databases import read
@@ -55,6 +59,43 @@ async def pruned(
     return Pruned(log_id, first)
 
 
+class SlowStore:
+    """Gives one file after another, each after a while."""
+
+    def __init__(self, store: ArchiveStore, wait_s: float) -> None:
+        self._store = store
+        self._wait_s = wait_s
+        self._turn = asyncio.Lock()
+
+    async def get(self, name: str) -> bytes | None:
+        async with self._turn:
+            await asyncio.sleep(self._wait_s)
+            return await self._store.get(name)
+
+
+@pytest.fixture
+async def repeats(
+    *,
+    db: Database,
+    pruned: Pruned,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[ReportCommand]:
+    """Prunes more, and returns reports that repeat an entry of each of six bundles, which do not
+    fit into the cache."""
+    reports = [report("2.0.0", report_id=f"r{number}") for number in range(1_400)]
+    for part in batched(reports, 700):
+        await receipts(recorder, pruned.log_id, *part)
+    await grow(recorder, pruned.log_id, publisher, 0)
+    await archiver.following.catch_up()
+    await prune(db, store)
+    monkeypatch.setattr(entries, "CACHE_BYTES_MAX", 0)
+    return reports[:1_300:256]
+
+
 class Away:
     """An archive that does not answer, or answers that it can't."""
 
@@ -90,13 +131,51 @@ async def test_many_repeats_in_one_call_are_given_each_text_once(
 
     def counted(queue: Queue, unit: ReportsUnit | CommandUnit) -> None:
         if isinstance(unit, ReportsUnit):
-            given.append(sum(len(item.texts or ()) for item in unit.items))
+            given.append(len(unit.texts))
         add(queue, unit)
 
     monkeypatch.setattr(Queue, "add", counted)
     again = await receipts(recorder, pruned.log_id, OLD, COUNTED, *[OLD] * 98)
     assert all(each.duplicate for each in again)
     assert given == [0, 2]
+
+
+async def test_repeats_wait_for_a_slow_archive_as_long_as_texts_arrive(
+    *,
+    db: Database,
+    pruned: Pruned,
+    repeats: Sequence[ReportCommand],
+    recorder: Recorder,
+    store: ArchiveStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    db.archive = ArchivedEntries(db, SlowStore(store, 0.2))  # type: ignore[arg-type] # only `get`
+    monkeypatch.setattr(recording, "ARCHIVE_PART", 1)
+    monkeypatch.setattr(recording, "ARCHIVE_PART_S", 0.6)
+    again = await receipts(recorder, pruned.log_id, *repeats)
+    assert len(again) == 6
+    assert all(each.duplicate for each in again)
+
+
+async def test_repeats_that_were_given_up_continue_when_they_are_sent_again(
+    *,
+    db: Database,
+    pruned: Pruned,
+    repeats: Sequence[ReportCommand],
+    recorder: Recorder,
+    store: ArchiveStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    db.archive = ArchivedEntries(db, SlowStore(store, 0.1))  # type: ignore[arg-type] # only `get`
+    monkeypatch.setattr(recording, "ARCHIVE_PART", 1)
+    monkeypatch.setattr(recording, "ARCHIVE_S", 0.35)
+    with pytest.raises(EntriesAway):
+        await receipts(recorder, pruned.log_id, *repeats)
+    for _ in range(6):
+        with contextlib.suppress(EntriesAway):
+            again = await receipts(recorder, pruned.log_id, *repeats)
+            break
+    assert all(each.duplicate for each in again)
 
 
 async def test_another_report_under_its_identity_is_refused(
@@ -116,7 +195,7 @@ async def test_without_the_archive_only_the_call_that_repeats_fails(
     monkeypatch: pytest.MonkeyPatch,
     archive: Any,
 ) -> None:
-    monkeypatch.setattr(recording, "ARCHIVE_S", 0.2)
+    monkeypatch.setattr(recording, "ARCHIVE_PART_S", 0.2)
     db.archive = archive
     [[before]] = await read(db, "SELECT size FROM log_heads WHERE log_id = $1", pruned.log_id)
     calls = [
