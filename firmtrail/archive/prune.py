@@ -23,8 +23,8 @@ from firmtrail.audit import source as tlog
 from firmtrail.audit.source import CHECKPOINT
 from firmtrail.database import stubs
 from firmtrail.database.database import Database, Unavailable
-from firmtrail.eventstore import log as log_of
 from firmtrail.eventstore import merkle, sizes, tree
+from firmtrail.eventstore.log import head
 from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.publishing.checkpoint import BadNote, parse
 
@@ -129,7 +129,7 @@ async def _check_checkpoint(sides: _Sides, stop: int) -> None:
     the log in this database."""
     log = sides.log
     [note] = await _files(sides, [CHECKPOINT])
-    size = (await log_of.head(sides.db, log.log_id)).size  # the log grows: the note is not newer
+    size = (await head(sides.db, log.log_id)).size  # the log grows: the note is not newer
     try:
         there = parse((note or b"").decode(errors="replace"))
     except BadNote as error:
