@@ -25,7 +25,8 @@ from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log as eventlog
 from firmtrail.eventstore import moving
 
-LOGIN_MS_MAX = 24 * 3600 * 1000
+LOGIN_MS_MAX = 7 * 24 * 3600 * 1000
+"""The longest life of a login: that of a session of the console. A login of the API lives a day."""
 CLOCK_MS_MAX = 24 * 3600 * 1000
 """The most that the clock of the server that made a login may be ahead of the database's clock."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.access import logins, reads
+from firmtrail.access import logins, reads, sessions
 from firmtrail.access.credentials import new_secret, new_token
 from firmtrail.access.device_secrets import seal
 from firmtrail.access.lookup import Access
@@ -134,7 +134,7 @@ CHANGES = [  # a statement, and the place where it is found
     ),
     (
         f"INSERT INTO tokens {TOKEN} VALUES ('x', 't_planted', {ANY_MEMBER}, NULL, NULL, 'login', "
-        "0, 86400001)",
+        "0, 604800001)",
         "tokens (t_planted)",
     ),
     (
@@ -204,14 +204,16 @@ async def test_every_change_of_members_and_credentials_is_found_and_named(
     assert await wrong(database_url) == []
 
 
-async def test_a_login_gives_no_finding(
+async def test_a_login_a_session_and_a_link_give_no_finding(
     db: Database, access: Access, acme: int, database_url: str
 ) -> None:
     [[boss]] = await read(db, "SELECT actor_id FROM members WHERE role = 'admin'")
     async with db.transaction() as tx:
         now_ms = access.now_ms()
-        login = logins.insert_login(boss, new_token(), now_ms, now_ms + 86_400_000)
-        await tx.run(login)
+        login = logins.insert_login(boss, new_token(), now_ms, now_ms + logins.LOGIN_MS)
+        session = sessions.begin(boss, new_token(), now_ms)
+        link = sessions.link(boss, new_token(), now_ms)
+        await tx.run(login, session, link)
     assert await wrong(database_url) == []
 
 
