@@ -62,7 +62,7 @@ def changed_as_fits(before: Attributes, mode: Mode, data: Attributes) -> dict[st
     if mode == "remove":
         return changed(before, mode, data)
     kept = before if mode == "merge" else {}
-    room = ATTRIBUTES_MAX - len(kept)
+    room = max(0, ATTRIBUTES_MAX - len(kept))
     added = islice((each for each in data if each not in kept), room)
     return {**kept, **{each: data[each] for each in (*(kept.keys() & data.keys()), *added)}}
 

@@ -30,6 +30,11 @@ def test_a_change_merges_replaces_or_removes(
     assert attributes.changed(attributes.changed(OLD, mode, data), mode, data) == after
 
 
+def test_another_protocol_adds_nothing_to_a_device_that_has_too_many_attributes() -> None:
+    many = {f"k{n}": "" for n in range(ATTRIBUTES_MAX + 1)}
+    assert attributes.changed_as_fits(many, "merge", {"k0": "1", "new": ""}) == {**many, "k0": "1"}
+
+
 def test_more_than_a_hundred_attributes_are_refused_and_a_hundred_are_not() -> None:
     many = {f"k{n}": "" for n in range(ATTRIBUTES_MAX)}
     assert attributes.changed(many, "merge", many) == many
