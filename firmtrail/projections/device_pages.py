@@ -45,8 +45,11 @@ WITH looked AS MATERIALIZED (
 compares a place with one lower and one upper bound: SQLite searches an index by the first one that
 it finds of each, and applies others to each row."""
 
-_PAGE = f"""\
-{LOOKED}
+
+def _page_of(looked: str) -> str:
+    """Returns the statement of a page whose look ends where the subquery `looked` says."""
+    return f"""\
+{looked}
 SELECT log_heads.size, looked.last, found.*
 FROM log_heads
 CROSS JOIN looked
@@ -62,9 +65,10 @@ LEFT JOIN (
 WHERE log_heads.log_id = $1
 ORDER BY found.device"""
 
-_UNFILTERED_PAGE = _PAGE.replace(
-    LOOKED, "WITH looked AS MATERIALIZED (SELECT CAST(NULL AS text) AS last)"
-)
+
+_PAGE = _page_of(LOOKED)
+
+_UNFILTERED_PAGE = _page_of("WITH looked AS MATERIALIZED (SELECT CAST(NULL AS text) AS last)")
 """Every device that it looks at is on the page, so the page's limit ends the look."""
 
 _COUNT = f"""\
@@ -245,10 +249,10 @@ def _statement(
     at, and how many it returns."""
     args: list[Value] = [*head]
     looked_at, wanted = bounds
-    parts = looking(which, after, looked_at, args)
     if which._replace(prefix=None) == Filter():
-        text = _UNFILTERED_PAGE.format(**parts, limit=parts["skipped"])
-        return Statement(text, (*args[:-1], wanted))
+        parts = looking(which, after, wanted + 1, args)  # such a look would skip `wanted` devices
+        return Statement(_UNFILTERED_PAGE.format(**parts, limit=parts["skipped"]), tuple(args))
+    parts = looking(which, after, looked_at, args)
     args.append(wanted)
     return Statement(_PAGE.format(**parts, limit=f"${len(args)}"), tuple(args))
 

@@ -106,7 +106,10 @@ async def _now(call: Call[DevicesPageQuery, None]) -> Listed:
             now.reader, call.log_id, now.control, states, now_ms=now_ms
         )
         _, counts = await fleet_versions.counts(now.reader, call.log_id)
-        total = await device_lists.total_now(call, now, call.query)
+        if device_lists.is_of_cells(call.query):
+            total: int | None = device_lists.count_of_cells(counts, call.query, now.control.current)
+        else:
+            total = await device_lists.total_now(call, now, call.query)
     _, devices, last, looked_at = found
     if call.query.after is None and total == len(devices):
         last, looked_at = None, 0
