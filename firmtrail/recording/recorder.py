@@ -71,9 +71,11 @@ _LATER = object()
 """Stands for the answer of a unit that is not decided on yet."""
 
 _UNDECIDED = (
-    "A report may repeat one whose entry is only in the archive, and the archive did not answer. "
-    "Nothing was recorded of this request. Send it again later."
+    "A report may repeat one whose entry is only in the archive, and {}. Nothing was recorded of "
+    "this request. Send it again later."
 )
+_SLOW = _UNDECIDED.format("the archive did not answer")
+_NOT_NAMED = _UNDECIDED.format("this server was not given one: its operator names it by --archive")
 
 
 type LogCommand[Answer] = Callable[[Commit], Awaitable[Answer]]
@@ -243,7 +245,7 @@ class Recorder:
         except BaseException as error:
             reason = error if isinstance(error, Exception) else RuntimeError("the server ends")
             if isinstance(error, TimeoutError | NoArchive):
-                reason = EntriesAway(_UNDECIDED)
+                reason = EntriesAway(_NOT_NAMED if isinstance(error, NoArchive) else _SLOW)
             _give_answer(queue, unit, reason)
             if isinstance(error, asyncio.CancelledError):
                 raise
