@@ -12,7 +12,7 @@ from firmtrail import config
 from firmtrail.cli import doctor_connections, doctor_stores, loop, output
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.checks import Check, Verdict
-from firmtrail.cli.settings import archive_option, artifacts_option, read_database_option
+from firmtrail.cli.settings import artifacts_option, read_archive_option, read_database_option
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.eventstore.log import AHEAD_MS_MAX
 from firmtrail.recording.commit import until_text
@@ -27,7 +27,7 @@ STYLES = {"ok": "green", "info": "cyan", "warn": "yellow", "fail": "bold red"}
 @click.command()
 @read_database_option
 @artifacts_option
-@archive_option
+@read_archive_option
 @output.json_option
 @click.pass_obj
 @click.pass_context

@@ -164,7 +164,10 @@ def plan_rows(phases: list[Any]) -> list[dict[str, Any]]:
 
 def _plan_row(number: int, phase: Any) -> dict[str, Any]:
     when = phase["when"]
-    waits = f"{when['installed_percent']} % of {when['min_reports']} installed" if when else None
+    waits = None
+    if when:
+        share = f"{when['installed_percent']} % installed"
+        waits = f"{share}, of at least {when['min_reports']} outcomes"
     row = {
         "phase": number,
         "percent": phase["percent"],

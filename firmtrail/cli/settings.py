@@ -81,6 +81,14 @@ archive_option = click.option(
     "and audit them. Free texts are left out.",
 )
 
+read_archive_option = click.option(
+    "--archive",
+    type=LOCATION,
+    envvar="FIRMTRAIL_SERVE_ARCHIVE",
+    help="The archive of the servers, a folder or s3://BUCKET/PREFIX: check that it can be "
+    "written, and that the newest pruned entries can be read there.",
+)
+
 
 def check_read_database(serving: config.Serving) -> None:
     """Raises `UsageError` for a standby of a file. Warns of a password on the command line."""
