@@ -16,7 +16,8 @@ from firmtrail.database.entry_archive import EntryArchive, Stub
 
 RETRY_AFTER_S = 10
 
-_STUB = re.compile(r"#([0-9]{1,19})/([0-9]{1,19})/([0-9a-f]{64})")
+_STUB = re.compile(r"#([0-9]{1,18})/([0-9]{1,18})/([0-9a-f]{64})")
+"""Numbers of 19 digits may be too large for a database, and no log is so long."""
 
 
 class EntriesAway(Unavailable):

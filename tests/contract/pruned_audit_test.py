@@ -168,6 +168,28 @@ async def test_a_stub_with_another_hash_is_found(
     assert any("their hash differs from the stored subtree" in what for _, what in findings)
 
 
+HASH = "00" * 32
+
+
+@pytest.mark.parametrize(
+    "stub",
+    [
+        f"#{2**63 - 1}/5/{HASH}",
+        f"#{'9' * 19}/5/{HASH}",
+        f"#1/{2**63 - 1}/{HASH}",
+        f"#1/{'9' * 19}/{HASH}",
+        f"#0/0/{HASH}",
+        f"#1/{'9' * 18}/{HASH}",
+    ],
+)
+async def test_a_stub_of_an_impossible_place_is_found(
+    *, database_url: str, pruned: list[str], location: Path, stub: str
+) -> None:
+    assert pruned
+    await change(database_url, 5, stub)
+    assert "position 5" in {where for where, _ in await found(database_url, location)}
+
+
 async def test_a_malformed_stub_is_found(
     database_url: str, pruned: list[str], location: Path
 ) -> None:
