@@ -10,9 +10,10 @@ from firmtrail.cli.output import note
 from firmtrail.database.database import Database
 from firmtrail.database.file_lock import Locked
 from firmtrail.exits import CouldNotRun
-from firmtrail.schema import checks, migrations
+from firmtrail.schema import checks, migrations, partitions
 from firmtrail.schema import migrate as schema
 from firmtrail.schema.dividing import RANGE_POSITIONS, Division
+from firmtrail.schema.partitions import Partition
 
 
 @click.command()
@@ -64,7 +65,7 @@ def migrate(
         raise click.UsageError("--partition is for Postgres: a file is not divided.")
     opening.note_new(database)
     try:
-        loop.run(_migrate(database, instance, roles, Division(partition, positions)))
+        parts = loop.run(_migrate(database, instance, roles, Division(partition, positions)))
     except schema.WrongInstance as error:
         raise CouldNotRun(
             f"{str(error).capitalize()}: give --instance {error.stored}, or name another database."
@@ -74,12 +75,13 @@ def migrate(
             f"Nothing was changed, because a newer version migrated {database}. Migrate with that "
             "version; `firmtrail doctor` reports whether this version can still serve."
         ) from error
-    note(f"{database} has the schema of this version.")
+    note(f"{database} has the schema of this version.{_shown(parts)}")
 
 
 async def _migrate(
     database: config.DatabaseUrl, instance: str, roles: schema.Roles, division: Division
-) -> None:
+) -> list[Partition]:
+    """Migrates, and returns the partitions of `events`; none if it is one table."""
     try:
         chosen = back_end(database)
         async with chosen.opened() as db:  # locks a file: no other process may write
@@ -91,6 +93,7 @@ async def _migrate(
                 division=division,
                 progress=lambda name, done: note(f"{name}: {done} rows"),
             )
+            return await partitions.partitions(db) if database.has_roles else []
     except DBAPIError as error:
         reason = str(error.orig).partition(">: ")[2] or str(error.orig)
         raise CouldNotRun(
@@ -103,6 +106,14 @@ async def _migrate(
                 f"{error}, and it has another schema: stop that process, and start a server of "
                 "this version, which migrates the file automatically."
             ) from error
+        return []
+
+
+def _shown(parts: list[Partition]) -> str:
+    """Returns how `events` is divided, as a sentence to append."""
+    if len(parts) < 2:
+        return ""
+    return f" Its events are in {len(parts)} partitions; the last begins at {parts[-1].start}."
 
 
 async def _check_roles(db: Database, roles: schema.Roles) -> None:

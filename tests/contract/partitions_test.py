@@ -23,6 +23,7 @@ from tests.contract.divided import SMALL, faults
 from tests.contract.migrations import run_outside
 from tests.contract.undivided import before_identities
 from tests.databases import INSTANCE, create_role, migrating, new_log, opened, read, write
+from tests.end_to_end.command import in_process
 from tests.filled import fill
 from tests.fleet import receipts, register, report
 from tests.postgres_server import ENVIRONMENT, PostgresServer
@@ -81,6 +82,11 @@ async def test_a_migration_that_is_refused_leaves_the_partitions_as_they_are(
             )
         assert await checks.postgres_unfinished(db) == []
     assert await shape(empty_postgres) == [(None, 20), (20, None)]
+
+
+def test_migrate_says_how_events_are_divided(empty_postgres: str) -> None:
+    done = in_process(empty_postgres, "migrate", "--positions", "1000")
+    assert "Its events are in 2 partitions; the last begins at 1000." in done.said
 
 
 async def streams_of(db: Database, log_id: int) -> list[list[int]]:
