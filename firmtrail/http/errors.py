@@ -357,12 +357,17 @@ def _unavailable(error: Unavailable, info: RequestInfo) -> Problem:
     if isinstance(error, AppendRefused | LogRefused):
         return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
     if isinstance(error, NoArchive):
-        return Gone(str(error), code="entry_pruned")
+        return Gone(_PRUNED, code="entry_pruned")
     if isinstance(error, EntriesAway):
         return ServiceUnavailable(str(error), error.retry_after_s, code="archive_away")
     detail = reason if isinstance(error, ClockAhead) else "The service cannot do this now."
     return ServiceUnavailable(detail, error.retry_after_s)
 
+
+_PRUNED = (
+    "The text of this entry was pruned from the database and is in the archive, which this server "
+    "was not given. Ask its operator to name it with --archive."
+)
 
 _STATUSES: Mapping[int, type[Problem]] = {
     kind.status: kind for kind in (Conflict, NotFound, Forbidden, Stale)

@@ -56,7 +56,7 @@ async def test_a_pruned_entry_is_read_in_the_archive_or_a_problem_says_why_not(
     stub, text = await prune(db, database_url, (log_id, last))
     place, served = path.format(last, last + 1), fleet.services.db
     for archive, status, word in (
-        (None, 410, "Name the archive with --archive"),
+        (None, 410, "Ask its operator to name it with --archive"),
         (Archive(None), 503, "can&#39;t be read now" if "console" in path else "can't be read now"),
     ):
         served.archive = archive
