@@ -68,7 +68,6 @@ SELECT count(*), CAST(coalesce(sum(entries), 0) AS bigint), CAST(coalesce(sum(by
 FROM pruned
 LIMIT 1"""
 
-
 _STUBS = """\
 SELECT pruned.log_id, max(events.position)
 FROM pruned
