@@ -38,7 +38,7 @@ DEVICES = "device/"
 
 
 class PruneScope(NamedTuple):
-    """Says what is to be pruned."""
+    """Names the entries to prune."""
 
     location: str
     """The name of the archive in the database."""

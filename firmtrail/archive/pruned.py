@@ -94,7 +94,7 @@ class PrunableLog(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Counts what was pruned from a database."""
+    """Counts the entries that were pruned from a database."""
 
     logs: int
     entries: int

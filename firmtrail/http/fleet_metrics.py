@@ -41,7 +41,7 @@ _SINCE = "Oldest time at which a release newer than some device's version appear
 
 
 class ArchiveTotals(NamedTuple):
-    """Says what is only in the archive, and what is not in it yet."""
+    """Counts the entries that are only in the archive, and those that it lacks."""
 
     pruned: Totals
     lag: ArchiveLag | None

@@ -1,4 +1,8 @@
-"""Finds the version that a device can go back to: the last good one that it ran before."""
+"""Finds the version that a device can go back to: the last good one that it ran before.
+
+`projections/rollout_devices.py` has the same rule as SQL (`_RETURNS`), to count all devices of a
+recall: change both.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple

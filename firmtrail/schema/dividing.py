@@ -5,9 +5,9 @@ and a new one without a bound comes after it. The whole table becomes the first 
 same way. The bound is a constraint first, which is checked while servers write; then the locks are
 short, as PostgreSQL needs not look at the rows. A run after a kill continues.
 
-Triggers, privileges and the table's statistics follow those that `events` has, whatever migrations
-made them. A statement fires the statement triggers of the table that it names and no others, so
-each partition has them too.
+Triggers, privileges and the table's statistics are those that `events` has at that time. A
+statement fires the statement triggers of the table that it names and no others, so each partition
+has them too.
 """
 
 from collections.abc import Iterable
