@@ -15,7 +15,7 @@ from firmtrail.archive.stores import ArchiveStore, FolderStore
 from firmtrail.database.database import Database
 from firmtrail.database.entry_archive import Stub
 from firmtrail.database.stubs import EntriesAway
-from firmtrail.eventstore import free_texts
+from firmtrail.eventstore import free_texts, replay
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.recording.recorder import Recorder
@@ -118,6 +118,44 @@ async def test_a_log_whose_entries_are_in_another_archive_keeps_no_other_from_a_
     await follower.following.round()
     assert follower.refused == {}
     assert (await audited(new))[0] == 1_024
+
+
+class CountedStore(FolderStore):
+    """Counts the files that are read."""
+
+    reads = 0
+
+    @override
+    async def get(self, name: str) -> bytes | None:
+        self.reads += 1
+        return await super().get(name)
+
+
+async def test_the_first_entries_of_a_stream_need_only_their_own_files(
+    *,
+    db: Database,
+    recorder: Recorder,
+    log_id: int,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not isinstance(store, FolderStore):
+        pytest.skip("the files are counted in a folder")
+    await archived(recorder, log_id, publisher, archiver)
+    await prune(db, store)
+    monkeypatch.setattr(replay, "PIECE_ENTRIES", 100)
+    span = {"start": 300, "stop": 1_000}
+    connect(db, counted := CountedStore(store._folder))
+    oldest = await anext(replay.read_stream(db, log_id, "device/d1", **span))
+    assert [position for position, _, _ in oldest] == list(range(300, 400))
+    assert counted.reads == 1
+    connect(db, counted := CountedStore(store._folder))
+    newest = await anext(replay.newest_of_stream(db, log_id, "device/d1", **span))
+    assert newest.start == 900
+    assert [position for position, _, _ in newest.entries] == list(range(999, 899, -1))
+    assert counted.reads == 1
 
 
 async def test_a_file_that_was_brought_back_is_read_again(

@@ -13,6 +13,8 @@ from firmtrail.archive.prune import PrunedStep, PruneScope
 from firmtrail.archive.stores import ArchiveStore
 from firmtrail.database.database import Database
 from firmtrail.eventstore import free_texts, log, replay, stored_events, tree
+from firmtrail.eventstore.log import EntryPage
+from firmtrail.eventstore.replay import Part
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.recording.recorder import Recorder
 from tests.contract.archiving import begin
@@ -83,8 +85,12 @@ async def everything(db: Database, log_id: int, size: int) -> dict[str, Any]:
     }
 
 
-async def _all(pages: AsyncIterator[Any]) -> list[Any]:
-    return [page async for page in pages]
+async def _all(pages: AsyncIterator[EntryPage | Part]) -> EntryPage:
+    """Returns the entries, however they are divided into pages."""
+    found: EntryPage = []
+    async for page in pages:
+        found += page.entries if isinstance(page, Part) else page
+    return found
 
 
 async def proofs(db: Database, log_id: int, size: int) -> list[Any]:
