@@ -1,8 +1,9 @@
 """Queues what waits for the head of one log, in units, and forms the batches of its commits."""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from firmtrail.database.entry_archive import Stub
@@ -19,8 +20,14 @@ BATCH_COMMANDS_WHOLE = 64
 """Up to so many commands form one early batch. Beyond that a batch takes half of the unanswered
 commands; taking all would make the commit and its callers alternate, each idle while the other
 works."""
+APART_COMMANDS_MAX = 20_000
+"""How many reports may wait for an archive."""
 REPORT_BYTES = 400
 """The approximate size in the log of a report without detail."""
+
+
+class TooManyApart(Exception):
+    """So many reports wait for an archive that no more may."""
 
 
 class ReportsUnit(NamedTuple):
@@ -63,7 +70,9 @@ class Queue:
         """Apart from the units, so that neither splits the other's batches."""
         self.is_check_in_in_flight = False
         self.unanswered = 0
-        """The number of commands that are not answered, whether they wait or are in flight."""
+        """The number of commands that are not answered, whether they wait or are in flight; without
+        those that are apart."""
+        self._apart = 0
         self.name: LogName | None = None
         self.earlier_logs: list[lineage.Segment] = []
         """The logs that it continues. Like `name` it never changes, and is read once, before the
@@ -78,6 +87,20 @@ class Queue:
     def add(self, unit: ReportsUnit | CommandUnit) -> None:
         self.units.append(unit)
         self.waiting += commands_of(unit)
+
+    @contextlib.contextmanager
+    def apart(self, commands: int) -> Iterator[None]:
+        """Lets commands wait for an archive, and take no room from others meanwhile. Raises
+        `TooManyApart`."""
+        if self._apart + commands > APART_COMMANDS_MAX:
+            raise TooManyApart
+        self._apart += commands
+        self.unanswered -= commands
+        try:
+            yield
+        finally:
+            self._apart -= commands
+            self.unanswered += commands
 
     def take_command(self) -> CommandUnit:
         unit = self.units.popleft()

@@ -43,6 +43,7 @@ from firmtrail.recording.queues import (
     CommandUnit,
     Queue,
     ReportsUnit,
+    TooManyApart,
     Unit,
     commands_of,
 )
@@ -240,11 +241,12 @@ class Recorder:
         """Reads the texts that a unit needs, and queues the unit again with them. If the archive
         does not answer, the unit fails: a later attempt of the device finds out."""
         try:
-            async with asyncio.timeout(ARCHIVE_S):
-                texts = await self._texts(needed)
+            with queue.apart(commands_of(unit)):
+                async with asyncio.timeout(ARCHIVE_S):
+                    texts = await self._texts(needed)
         except BaseException as error:
             reason = error if isinstance(error, Exception) else RuntimeError("the server ends")
-            if isinstance(error, TimeoutError | NoArchive):
+            if isinstance(error, TimeoutError | NoArchive | TooManyApart):
                 reason = EntriesAway(_NOT_NAMED if isinstance(error, NoArchive) else _SLOW)
             _give_answer(queue, unit, reason)
             if isinstance(error, asyncio.CancelledError):

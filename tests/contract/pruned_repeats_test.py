@@ -16,6 +16,7 @@ from firmtrail.database.database import Database
 from firmtrail.database.entry_archive import Stub
 from firmtrail.database.stubs import EntriesAway
 from firmtrail.publishing.publisher import Publisher
+from firmtrail.recording import queues
 from firmtrail.recording import recorder as recording
 from firmtrail.recording.queues import CommandUnit, Queue, ReportsUnit
 from firmtrail.recording.recorder import Recorder
@@ -231,6 +232,29 @@ async def test_a_repeat_waits_for_no_other_and_no_other_waits_for_it(
     [again] = await repeat
     assert isinstance(again, ReportReceipt)
     assert again.position == pruned.first[0].position
+
+
+async def test_repeats_that_wait_for_an_archive_take_no_room_from_other_reports(
+    db: Database, pruned: Pruned, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "ARCHIVE_S", 1.0)
+    monkeypatch.setattr(recording, "QUEUE_COMMANDS_MAX", 4)
+    monkeypatch.setattr(queues, "APART_COMMANDS_MAX", 8)
+    db.archive = Away(60)
+    repeats = []
+    for _ in range(2):
+        repeats.append(asyncio.create_task(recorder.report(pruned.log_id, [OLD] * 4)))
+        while not recorder.unanswered:
+            await asyncio.sleep(0)
+        while recorder.unanswered:
+            await asyncio.sleep(0.001)
+    with pytest.raises(EntriesAway):
+        await recorder.report(pruned.log_id, [OLD])
+    new = [report("3.0.0", report_id=f"new {n}") for n in range(4)]
+    assert len(await receipts(recorder, pruned.log_id, *new)) == 4
+    answers = await asyncio.gather(*repeats, return_exceptions=True)
+    assert [type(each) for each in answers] == [EntriesAway, EntriesAway]
+    assert recorder.unanswered == 0
 
 
 async def test_a_repeat_in_a_newer_log_names_the_log_that_gave_its_receipt(
