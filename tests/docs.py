@@ -157,11 +157,12 @@ def metrics(text: str) -> str:
 def server_metrics() -> str:
     sums = text_of(
         fleet_metrics._totals(
-            (
+            fleet_metrics._Everywhere(
                 OutdatedCounts(),
                 LogTotals(0, 0),
                 Lag(0, 0, 0, None, None),
-                fleet_metrics.ArchiveTotals(pruned.Totals(0, 0, 0), ArchiveLag(0, 0)),
+                pruned.Totals(0, 0, 0),
+                ArchiveLag(0, 0),
                 0,
             )
         )

@@ -40,15 +40,18 @@ MODELS_MAX = 1_000
 _SINCE = "Oldest time at which a release newer than some device's version appeared."
 
 
-class ArchiveTotals(NamedTuple):
-    """Counts the entries that are only in the archive, and those that it lacks."""
+class _Everywhere(NamedTuple):
+    """Holds the totals of all projects."""
 
+    behind: OutdatedCounts
+    logs: LogTotals
+    webhooks: Lag
     pruned: Totals
-    lag: ArchiveLag | None
-    """None: this server writes no archive."""
-
-
-type _Everywhere = tuple[OutdatedCounts, LogTotals, Lag, ArchiveTotals, int | None]
+    """The entries that are only in the archive."""
+    archive: ArchiveLag | None
+    """The entries that are not in the archive yet. None: this server writes no archive."""
+    positions_left: int | None
+    """None: events are one table."""
 
 
 class _Model(NamedTuple):
@@ -95,13 +98,18 @@ def model_metrics(project: str, counts: Iterable[VersionCount], current: Current
 
 async def _everywhere(db: Database, archive: str | None) -> _Everywhere:
     lag = await positions.lag(db, archive) if archive is not None else None
-    totals = await outdated.everywhere(db), await sizes.totals(db), await stored.lag(db)
-    archived = ArchiveTotals(await pruned.totals(db), lag)
-    return (*totals, archived, await partitions.positions_left(db))
+    return _Everywhere(
+        await outdated.everywhere(db),
+        await sizes.totals(db),
+        await stored.lag(db),
+        await pruned.totals(db),
+        lag,
+        await partitions.positions_left(db),
+    )
 
 
 def _totals(found: _Everywhere) -> list[Metric]:
-    behind, logs, lag, archive, positions_left = found
+    behind, logs = found.behind, found.logs
     since = GaugeMetricFamily("firmtrail_outdated_since_timestamp_seconds", _SINCE)
     if behind.since_ms is not None:
         since.add_metric([], behind.since_ms / 1000)
@@ -119,10 +127,10 @@ def _totals(found: _Everywhere) -> list[Metric]:
             behind.outdated,
         ),
         since,
-        *_webhooks(lag),
-        *_pruned(archive.pruned),
-        *([] if archive.lag is None else [_archive(archive.lag)]),
-        *([] if positions_left is None else [_partitions(positions_left)]),
+        *_webhooks(found.webhooks),
+        *_pruned(found.pruned),
+        *([] if found.archive is None else [_archive(found.archive)]),
+        *([] if found.positions_left is None else [_partitions(found.positions_left)]),
     ]
 
 
