@@ -77,7 +77,7 @@ WHERE events.position >= pruned.size - 256
     AND events.entry < '$'
 GROUP BY pruned.log_id
 ORDER BY pruned.log_id
-LIMIT 1000"""
+LIMIT $1"""
 """The last stub of each log, if its last pruned bundle has one: a text begins with a brace."""
 
 
@@ -160,10 +160,11 @@ async def size(db: Reader, log_id: int) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-async def newest_stubs(db: Reader) -> list[Stub]:
-    """Returns the last stub of each log that has one in its last pruned bundle."""
+async def newest_stubs(db: Reader, limit: int = 1_000) -> list[Stub]:
+    """Returns the last stub of each log that has one in its last pruned bundle, of so many logs at
+    most."""
     found = []
-    for log_id, position in await db.read(Statement(_STUBS)):
+    for log_id, position in await db.read(Statement(_STUBS, (limit,))):
         [stored] = await entries(db, log_id, position, position + 1)
         found += [stub] if (stub := stubs.parse(stored.entry)) is not None else []
     return found

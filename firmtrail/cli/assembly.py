@@ -19,13 +19,16 @@ from firmtrail.access import people, projects
 from firmtrail.access.hashing import Hasher
 from firmtrail.access.lookup import Access
 from firmtrail.application import app
+from firmtrail.archive import pruned
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.artifacts import Artifacts
 from firmtrail.cli.back_ends import back_end
 from firmtrail.commands import demo, demo_fleet, demo_life
+from firmtrail.database import stubs
 from firmtrail.database.database import Database, NoSuchTable
 from firmtrail.database.standby import Standby
+from firmtrail.database.stubs import EntriesAway
 from firmtrail.exits import CouldNotRun
 from firmtrail.http.call import Services
 from firmtrail.http.connection import HttpRunner
@@ -61,6 +64,18 @@ async def prepare(db: Database, serving: config.Serving) -> None:
         await migrate.migrate(back_end(serving.database).migrating(), serving.instance)
     await check(db, serving)
     ensure_key(serving)
+    await _look_for_pruned(db)
+
+
+async def _look_for_pruned(db: Database) -> None:
+    """Logs a warning if a pruned entry is not where this server reads such entries. An archive that
+    can't be reached now keeps no server from starting, and `firmtrail doctor` looks into each
+    log."""
+    for stub in await pruned.newest_stubs(db, 1):
+        try:
+            await stubs.texts(db.archive, [stub])
+        except EntriesAway as error:
+            _log.warning("pruned entries can't be read", reason=str(error))
 
 
 @contextlib.asynccontextmanager

@@ -30,6 +30,7 @@ EVENTS = BUNDLES * 256 + 40
 OLD = {"device": "d1", "version": "1.0.0", "report_id": "r7"}
 NEW = {"device": "d1", "version": "2.0.0", "report_id": "new"}
 SERVICE = "firmtrail_prune_service"
+NOT_READ = "pruned entries can't be read"
 
 pytestmark = pytest.mark.each_postgres
 
@@ -123,6 +124,7 @@ def test_a_server_answers_from_the_archive_or_says_that_it_is_away(
     assert archived.prune().exit_code == DONE
     with_archive = ("--archive", str(archived.archive))
     server = serve(archived.database, *archived.options, *with_archive)
+    assert not server.said(NOT_READ)
     assert answers(server, archived.site) == (200, 200, "")
     assert report(server, archived.site, OLD)[0] == 200
     assert report(server, archived.site, OLD | {"version": "9.9.9"})[0] == 409
@@ -132,11 +134,13 @@ def test_a_server_answers_from_the_archive_or_says_that_it_is_away(
     assert answers(server, archived.site)[1:] == (200, "")  # cached
     stop(server)
     server = serve(archived.database, *archived.options, *with_archive)
+    assert "bring the archive's file back" in server.said(NOT_READ)[-1]["reason"]
     assert answers(server, archived.site) == (503, 200, "archive_away")
     assert report(server, archived.site, OLD) == (503, "archive_away")
     assert report(server, archived.site, NEW) == (201, "")
     stop(server)
     server = serve(archived.database, *archived.options)
+    assert "which this process was not given" in server.said(NOT_READ)[-1]["reason"]
     assert answers(server, archived.site) == (410, 200, "entry_pruned")
     assert report(server, archived.site, OLD) == (503, "archive_away")
     assert report(server, archived.site, NEW) == (200, "")
