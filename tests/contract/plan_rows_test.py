@@ -20,8 +20,8 @@ from tests.fleet import register, report
 
 NOW_MS = 1_790_000_000_000
 PLAN = (PlanPhase(0, 60), PlanPhase(0, 60, 100, 1), PlanPhase(0), PlanPhase(10_000))
-TREE = {"subtrees"}
-"""Tables whose rows follow from positions in the log alone."""
+FOLLOWING = {"subtrees", "identities"}
+"""Tables whose rows follow from those of `events` alone."""
 
 
 async def rows(db: Database) -> Counter[str]:
@@ -29,8 +29,14 @@ async def rows(db: Database) -> Counter[str]:
     if isinstance(db, SQLite):
         text = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
     else:
-        text = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
-    names = [name for [name] in await read(db, text) if name not in TREE]
+        text = """\
+SELECT CAST(relname AS text)
+FROM pg_class
+WHERE relnamespace = CAST('public' AS regnamespace)
+    AND relkind IN ('r', 'p')
+    AND NOT relispartition
+ORDER BY relname"""
+    names = [name for [name] in await read(db, text) if name not in FOLLOWING]
     counts = {name: (await read(db, f'SELECT count(*) FROM "{name}"'))[0][0] for name in names}
     return Counter(counts)
 

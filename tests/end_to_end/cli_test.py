@@ -216,7 +216,7 @@ def test_the_doctor_finds_no_fault_next_to_a_server(serve: Serve, database: str)
     assert set(found) == {
         *("SQLite", "disk", "folder", "lock", "database", "schema", "instance", "clock"),
         *("append-only", "signing key", "checkpoints", "artifacts"),
-        *("descriptors", "connections", "webhooks"),
+        *("descriptors", "connections", "webhooks", "pruned"),
     }
     assert "fail" not in found.values()
 

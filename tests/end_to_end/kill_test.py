@@ -96,6 +96,7 @@ async def kill_in_mid_load(
             server.start()
             assert ledger.faults(writers, await entries(session, server.url, site)) == []
         await ledger.settle(session, writers, server.url)
-    assert sum(writer.interrupted for writer in writers) > kills, "the server was not under load"
+    interrupted = sum(writer.interrupted for writer in writers)
+    assert interrupted > kills // 2, "the server was not under load"
     server.kill()
     assert await untruths(site) == []
