@@ -207,11 +207,6 @@ def test_the_command_says_why_it_prunes_nothing(archived: Pruned) -> None:
     )
     assert by_setting.exit_code == DONE
     assert "would be replaced" in by_setting.said
-    of_nobody = archived.prune("--project", "nobody")
-    assert (of_nobody.exit_code, "has no log of the project nobody" in of_nobody.said) == (
-        DONE,
-        True,
-    )
     (archived.archive / "acme/logs/1/tile/entries/003").write_bytes(b"")
     refused = archived.prune()
     assert refused.exit_code == FOUND_WRONG

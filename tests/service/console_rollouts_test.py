@@ -34,7 +34,7 @@ async def test_a_rollout_shows_its_states_failures_and_orders(fleet: Site) -> No
     assert "1 failed" in shown and "1 held" in shown
     assert "no space left" in shown
     assert "operator@example.org" in shown and "started it at 100 %" in shown
-    assert "of 1 outcomes since the last resume 1 failed: 100.0" in shown
+    assert "of 1 outcomes 1 failed: 100.0" in shown
     assert "the service paused it: 1 of 1 outcomes failed" in shown
 
 

@@ -1,12 +1,11 @@
 """Checks the attributes of devices over HTTP: what they hold, what they mean, who may see them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from firmtrail.recording.reports import ReportOutcome
+from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.attributes import ATTRIBUTES_MAX
 from firmtrail.rules.report import ReportCommand
 from tests.databases import read
@@ -216,14 +215,14 @@ async def test_a_version_that_a_decommission_overtakes_is_refused(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = site.services.recorder
-    report = recorder.report
+    report_one = recorder.report_one
 
-    async def overtaken(log_id: int, reports: Sequence[ReportCommand]) -> list[ReportOutcome]:
+    async def overtaken(log_id: int, report: ReportCommand) -> ReportReceipt:
         gone = await site.call("DELETE", D, caller="operator")
         assert gone.status in {200, 204}, gone.body
-        return await report(log_id, reports)
+        return await report_one(log_id, report)
 
-    monkeypatch.setattr(recorder, "report", overtaken)
+    monkeypatch.setattr(recorder, "report_one", overtaken)
     answer = await put(site, {"version": "1.0.0"})
     assert assert_is_problem(answer, 409)["code"] == "device_decommissioned"
 
