@@ -54,9 +54,10 @@ def report(serial: int) -> dict[str, Any]:
 class Fleet:
     """Makes the requests of the registered devices 0 … `devices` - 1."""
 
-    def __init__(self, devices: int) -> None:
+    def __init__(self, devices: int, first_report: int = 0) -> None:
+        """Numbers the reports from `first_report`; a number that a device used is refused."""
         self.devices = devices
-        self._serials = count()
+        self._serials = count(first_report)
 
     def singles(self) -> Iterator[Sent]:
         """Yields reports of random devices, each with its own secret."""
