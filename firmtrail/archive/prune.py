@@ -26,15 +26,13 @@ from firmtrail.database.database import Database, Unavailable
 from firmtrail.eventstore import merkle, sizes, tree
 from firmtrail.eventstore.log import head
 from firmtrail.eventstore.merkle import TILE_WIDTH
+from firmtrail.eventstore.pruned import is_prunable, pruned_size
 from firmtrail.publishing.checkpoint import BadNote, parse
 
 STEP_BUNDLES = 16
 KEPT_ENTRIES = 65_536
 FILES_S = 60.0
 """How long the archive may take to give the checkpoint of a log, or the bundles of a step."""
-
-DEVICES = "device/"
-"""The streams whose entries are pruned begin with this."""
 
 
 class PruneScope(NamedTuple):
@@ -99,7 +97,7 @@ async def _prune_log(sides: _Sides, before_ms: int, *, is_dry: bool) -> AsyncGen
     for start in range(log.pruned, stop, STEP_BUNDLES * TILE_WIDTH):
         span = range(start, min(stop, start + STEP_BUNDLES * TILE_WIDTH))
         stored = await _entries_of_both(sides, span)
-        found = [each for each in stored if each.stream.startswith(DEVICES)]
+        found = [each for each in stored if is_prunable(each.stream)]
         new = Replacement(
             span,
             [stubs.of(log.log_id, each.position, each.entry) for each in found],
@@ -118,7 +116,7 @@ async def _entries_of_both(sides: _Sides, span: range) -> list[StoredEntry]:
     try:
         await _compare(sides, span, stored)
     except ArchiveRefused:
-        if await pruned.size(sides.db, log_id) > span.start:
+        if await pruned_size(sides.db, log_id) > span.start:
             raise _another_prunes(sides.log) from None
         raise
     return stored

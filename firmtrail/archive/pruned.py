@@ -1,4 +1,4 @@
-"""Keeps how far each log is pruned. Holds all SQL of `pruned`, and the UPDATE that prunes.
+"""Keeps how far each log is pruned: writes and lists `pruned`, and has the UPDATE that prunes.
 
 The row of a log is written in the transaction that replaces the texts. So at every moment, stubs
 stand for all entries of devices below its size, and for no others.
@@ -60,8 +60,6 @@ SET entry = given.stub
 FROM given
 WHERE events.log_id = $1 AND events.position = given.position
 RETURNING events.position"""
-
-_SIZE = "SELECT size FROM pruned WHERE log_id = $1 LIMIT 1"
 
 _TOTALS = """\
 SELECT count(*), CAST(coalesce(sum(entries), 0) AS bigint), CAST(coalesce(sum(bytes), 0) AS bigint)
@@ -152,12 +150,6 @@ async def replace(tx: Transaction, log_id: int, new: Replacement) -> bool:
     [replaced] = await tx.run(Statement(_REPLACE, (log_id,), given))
     assert len(replaced) == len(rows), "the log has each of these positions"
     return True
-
-
-async def size(db: Reader, log_id: int) -> int:
-    """Returns how far a log is pruned."""
-    rows = await db.read(Statement(_SIZE, (log_id,)))
-    return int(rows[0][0]) if rows else 0
 
 
 async def newest_stubs(db: Reader, limit: int = 1_000) -> list[Stub]:

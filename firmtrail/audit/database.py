@@ -19,11 +19,12 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.growing_tree import GrowingTree, HashTile, split, unfinished_tiles
 from firmtrail.audit.known_roots import ExpectedRoot, KnownRoots, roots_at, roots_beyond
 from firmtrail.audit.logs import AuditedLog
-from firmtrail.audit.stubs import StubCheck, pruned_size
+from firmtrail.audit.stubs import StubCheck
 from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.proofs import LeafRange, perfect_subtrees
+from firmtrail.eventstore.pruned import pruned_size
 from firmtrail.eventstore.stored_events import StoredEvent
 from firmtrail.eventstore.tree import leaf_hash
 

@@ -13,19 +13,9 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.rows import span
 from firmtrail.database import stubs
-from firmtrail.database.database import Reader, Statement
 from firmtrail.database.entry_archive import Stub
+from firmtrail.eventstore.pruned import is_prunable, pruned_size
 from firmtrail.eventstore.stored_events import StoredEvent
-
-DEVICES = "device/"
-
-_SIZE = "SELECT size FROM pruned WHERE log_id = $1 LIMIT 1"
-
-
-async def pruned_size(reader: Reader, log_id: int) -> int:
-    """Returns how far a log is pruned."""
-    rows = await reader.read(Statement(_SIZE, (log_id,)))
-    return int(rows[0][0]) if rows else 0
 
 
 class StubCheck:
@@ -58,7 +48,7 @@ class StubCheck:
 
     def _check_place(self, stored: StoredEvent, stub: Stub | None) -> None:
         size = self._size if stub is None else self._newest_size
-        is_pruned = stored.position < size and stored.stream.startswith(DEVICES)
+        is_pruned = stored.position < size and is_prunable(stored.stream)
         if stub is None and is_pruned:
             self._add(stored.position, "its text is in the database, although it was pruned")
         elif stub is not None and not is_pruned:
@@ -77,7 +67,7 @@ class StubCheck:
         found = await archive.found(wanted)
         missing = [stub for stub in wanted if stub not in found]
         self._add_all(missing, "was pruned, and the archive does not have it")
-        differing = [stub for stub in found if stubs.leaf_hash(found[stub]) != stub.leaf_hash]
+        differing = [stub for stub in found if not stubs.is_of(stub, found[stub])]
         for stub in differing:
             self._add(stub.position, "the archive's entry does not have the hash of its stub")
             del found[stub]

@@ -18,6 +18,7 @@ from firmtrail.database import stubs
 from firmtrail.database.database import Database, Reader
 from firmtrail.database.stubs import NoArchive
 from firmtrail.eventstore import log
+from firmtrail.eventstore.pruned import pruned_size
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.recording.recorder import Recorder
 from tests.contract.archiving import archiver, publisher
@@ -91,7 +92,6 @@ async def test_a_log_may_be_pruned_while_it_is_audited(
     monkeypatch.setattr(pruning, "STEP_BUNDLES", 1)
     await db.allow_pruning()
     steps = pruning.prune(db, store, wanted(), is_dry=False)
-    pruned_size = audit_stubs.pruned_size
 
     async def then_pruned(reader: Reader, log_id: int) -> int:
         size = await pruned_size(reader, log_id)
