@@ -47,7 +47,9 @@ LEFT JOIN events
     AND events.position = given.position
     AND events.stream = given.stream
     AND events.event_id = given.event_id
-WHERE events.position IS NULL"""
+WHERE events.position IS NULL
+ORDER BY given.position
+LIMIT $2"""
 
 _OF_EVENTS = """\
 SELECT events.position, identities.position
@@ -117,8 +119,10 @@ async def _count_strays(log: AuditedLog, size: int, page: Sequence[Row]) -> int:
     """Returns how many of the identities are at no position below `size` and belong to no event
     that was appended since."""
     outside = [tuple(row) for row in page if row[2] not in range(size)]
+    if not outside:
+        return 0
     given = Given("stream text, event_id text, position bigint", outside)
-    return len(await log.db.read(Statement(_STRAYS, (log.log_id,), given))) if outside else 0
+    return len(await log.db.read(Statement(_STRAYS, (log.log_id, len(outside)), given)))
 
 
 async def _find_planted(log: AuditedLog, findings: Findings) -> None:

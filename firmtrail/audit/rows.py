@@ -56,11 +56,10 @@ WHERE log_heads.project = $1
     AND events.log_id = log_heads.log_id
     AND events.stream = given.stream"""
 
+_OF_LOGS = ("log_heads", "events", "identities", "texts", "subtrees", "checkpoints", "pruned")
 _NEXT_LOG = {
     table: f"SELECT log_id FROM {table} WHERE log_id > $1 ORDER BY log_id LIMIT 1"
-    for table in (
-        *("log_heads", "events", "identities", "texts", "subtrees", "checkpoints", "pruned"),
-    )
+    for table in _OF_LOGS
 }
 
 _HEAD = """\
