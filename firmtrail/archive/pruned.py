@@ -67,14 +67,20 @@ FROM pruned
 LIMIT 1"""
 
 _STUBS = """\
-SELECT pruned.log_id, max(events.position)
-FROM pruned
-JOIN events ON events.log_id = pruned.log_id
-WHERE events.position >= pruned.size - 256
-    AND events.position < pruned.size
-    AND events.entry < '$'
-GROUP BY pruned.log_id
-ORDER BY pruned.log_id
+SELECT events.entry
+FROM (
+    SELECT pruned.log_id, max(events.position) AS position
+    FROM pruned
+    JOIN events ON events.log_id = pruned.log_id
+    WHERE events.position >= pruned.size - 256
+        AND events.position < pruned.size
+        AND events.entry < '$'
+    GROUP BY pruned.log_id
+    ORDER BY pruned.log_id
+    LIMIT $1) AS last
+CROSS JOIN events
+WHERE events.log_id = last.log_id AND events.position = last.position
+ORDER BY events.log_id
 LIMIT $1"""
 """The last stub of each log, if its last pruned bundle has one: a text begins with a brace."""
 
@@ -155,11 +161,8 @@ async def replace(tx: Transaction, log_id: int, new: Replacement) -> bool:
 async def newest_stubs(db: Reader, limit: int = 1_000) -> list[Stub]:
     """Returns the last stub of each log that has one in its last pruned bundle, of so many logs at
     most."""
-    found = []
-    for log_id, position in await db.read(Statement(_STUBS, (limit,))):
-        [stored] = await entries(db, log_id, position, position + 1)
-        found += [stub] if (stub := stubs.parse(stored.entry)) is not None else []
-    return found
+    parsed = (stubs.parse(entry) for (entry,) in await db.read(Statement(_STUBS, (limit,))))
+    return [stub for stub in parsed if stub is not None]
 
 
 async def totals(db: Reader) -> Totals:

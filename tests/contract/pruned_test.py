@@ -12,7 +12,7 @@ from firmtrail.archive import prune as pruning
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.layout import folder_of
 from firmtrail.archive.prune import PruneScope
-from firmtrail.archive.pruned import KNOWS_STUBS
+from firmtrail.archive.pruned import KNOWS_STUBS, newest_stubs
 from firmtrail.archive.stores import ArchiveRefused, ArchiveStore, FolderStore
 from firmtrail.commands import access as commands
 from firmtrail.commands import demo
@@ -115,7 +115,9 @@ async def test_a_step_is_whole_and_the_next_run_continues(
     async with contextlib.aclosing(pruning.prune(db, store, wanted(), is_dry=False)) as steps:
         assert (await anext(steps)).size == 256
     assert await stubs_of(db, full) == list(range(256))
+    assert [each.position for each in await newest_stubs(db)] == [255]
     assert [step.size for step in await prune(db, store)] == [512, 768, 1024]
+    assert [each.position for each in await newest_stubs(db)] == [PRUNED - 1]
     assert await prune(db, store) == []
     [[size, entries]] = await read(db, "SELECT size, entries FROM pruned LIMIT 1")
     assert (size, entries) == (PRUNED, PRUNED)
