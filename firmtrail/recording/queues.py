@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from typing import NamedTuple
 
 from firmtrail.database.entry_archive import Stub
+from firmtrail.database.stubs import EntriesAway
 from firmtrail.eventstore import lineage
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.check_ins import CheckIn
@@ -26,8 +27,12 @@ REPORT_BYTES = 400
 """The approximate size in the log of a report without detail."""
 
 
-class TooManyApart(Exception):
-    """So many reports wait for an archive that no more may."""
+def undecided(reason: str) -> EntriesAway:
+    """Returns the error of reports that were not decided on for this reason."""
+    return EntriesAway(
+        f"A report may repeat one whose entry is only in the archive, and {reason}. Nothing was "
+        "recorded of this request. Send it again later."
+    )
 
 
 class ReportsUnit(NamedTuple):
@@ -91,9 +96,9 @@ class Queue:
     @contextlib.contextmanager
     def apart(self, commands: int) -> Iterator[None]:
         """Lets commands wait for an archive, and take no room from others meanwhile. Raises
-        `TooManyApart`."""
+        `EntriesAway` if too many wait."""
         if self._apart + commands > APART_COMMANDS_MAX:
-            raise TooManyApart
+            raise undecided("too many reports wait for the archive")
         self._apart += commands
         self.unanswered -= commands
         try:

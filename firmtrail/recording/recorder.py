@@ -29,7 +29,7 @@ from firmtrail.database.database import (
     Unavailable,
 )
 from firmtrail.database.entry_archive import Stub
-from firmtrail.database.stubs import EntriesAway, NoArchive
+from firmtrail.database.stubs import NoArchive
 from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
 from firmtrail.projections.controls import CommittedControls, Controls
@@ -43,9 +43,9 @@ from firmtrail.recording.queues import (
     CommandUnit,
     Queue,
     ReportsUnit,
-    TooManyApart,
     Unit,
     commands_of,
+    undecided,
 )
 from firmtrail.recording.reports import (
     EntriesNeeded,
@@ -71,12 +71,8 @@ ARCHIVE_PART = 32
 _LATER = object()
 """Stands for the answer of a unit that is not decided on yet."""
 
-_UNDECIDED = (
-    "A report may repeat one whose entry is only in the archive, and {}. Nothing was recorded of "
-    "this request. Send it again later."
-)
-_SLOW = _UNDECIDED.format("the archive did not answer")
-_NOT_NAMED = _UNDECIDED.format("this server was not given one: its operator names it by --archive")
+_SLOW = "the archive did not answer"
+_NOT_NAMED = "this server was not given one: its operator names it by --archive"
 
 
 type LogCommand[Answer] = Callable[[Commit], Awaitable[Answer]]
@@ -246,8 +242,8 @@ class Recorder:
                     texts = await self._texts(needed)
         except BaseException as error:
             reason = error if isinstance(error, Exception) else RuntimeError("the server ends")
-            if isinstance(error, TimeoutError | NoArchive | TooManyApart):
-                reason = EntriesAway(_NOT_NAMED if isinstance(error, NoArchive) else _SLOW)
+            if isinstance(error, TimeoutError | NoArchive):
+                reason = undecided(_NOT_NAMED if isinstance(error, NoArchive) else _SLOW)
             _give_answer(queue, unit, reason)
             if isinstance(error, asyncio.CancelledError):
                 raise

@@ -248,7 +248,7 @@ async def test_repeats_that_wait_for_an_archive_take_no_room_from_other_reports(
             await asyncio.sleep(0)
         while recorder.unanswered:
             await asyncio.sleep(0.001)
-    with pytest.raises(EntriesAway):
+    with pytest.raises(EntriesAway, match="too many reports wait for the archive"):
         await recorder.report(pruned.log_id, [OLD])
     new = [report("3.0.0", report_id=f"new {n}") for n in range(4)]
     assert len(await receipts(recorder, pruned.log_id, *new)) == 4
