@@ -58,7 +58,7 @@ _POSTGRES_UNFINISHED = """\
 SELECT CAST(relname AS text)
 FROM pg_constraint
 JOIN pg_class ON pg_class.oid = conrelid
-WHERE conname = 'events_bound'
+WHERE conname = $1
 ORDER BY relname
 LIMIT 100"""
 
@@ -217,7 +217,7 @@ async def postgres_privileges(db: Database) -> list[str]:
 async def postgres_unfinished(db: Database) -> list[str]:
     """Returns the parts of `events` that a run of `migrate` gave a bound, and was ended before it
     made another part after them: they refuse appends past it."""
-    return [name for [name] in await db.read(Statement(_POSTGRES_UNFINISHED))]
+    return [name for [name] in await db.read(Statement(_POSTGRES_UNFINISHED, (partitions.BOUND,)))]
 
 
 async def missing_roles(db: Database, names: Iterable[str]) -> list[str]:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from firmtrail.schema.partitions import BOUND
+
 RANGE_POSITIONS = 100_000_000
-BOUND = "events_bound"
 
 COMPATIBLE_FROM = "0015"
 """Older code looks identities up in `events`, which has no index of them once it is divided."""

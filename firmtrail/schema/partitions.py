@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Reader, Statement
 
+BOUND = "events_bound"
+"""The constraint of a partition whose rows are compared with a bound before another one follows."""
+
 _PARTITIONS = """\
 SELECT name, start, stop
 FROM event_partitions
