@@ -283,10 +283,7 @@ class PostgresTransaction:
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
         found = await self.stored.run(*statements)
-        return [
-            await stubs.restored(rows, statement, self._archive)
-            for statement, rows in zip(statements, found, strict=True)
-        ]
+        return await stubs.all_restored(found, statements, self._archive)
 
 
 class StoredRows:

@@ -238,11 +238,7 @@ class SQLiteTransaction:
         self._begun = False
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
-        found = await self._run(statements)
-        return [
-            await stubs.restored(rows, statement, self._archive)
-            for statement, rows in zip(statements, found, strict=True)
-        ]
+        return await stubs.all_restored(await self._run(statements), statements, self._archive)
 
     async def _run(self, statements: Sequence[Statement]) -> list[list[Row]]:
         if self._begun:

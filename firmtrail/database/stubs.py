@@ -75,6 +75,16 @@ async def texts(archive: EntryArchive | None, stubs: Sequence[Stub]) -> Mapping[
     return found
 
 
+async def all_restored(
+    found: Sequence[list[Row]], statements: Sequence[Statement], archive: EntryArchive | None
+) -> list[list[Row]]:
+    """Returns the rows of each statement as `restored` does."""
+    return [
+        await restored(rows, statement, archive)
+        for rows, statement in zip(found, statements, strict=True)
+    ]
+
+
 async def restored(
     rows: list[Row], statement: Statement, archive: EntryArchive | None
 ) -> list[Row]:

@@ -1,9 +1,9 @@
 """Reads any root, proof, tile or bundle of a log's tree from the database.
 
 Level 0, the leaf hashes, is computed from the entries themselves, or read from the stubs of those
-that were pruned; the hashes of every level above
-are stored when their subtrees are completed. So each read costs at most two queries for a known
-number of rows, at any size of the log: a proof needs at most 2 * TILE_WIDTH rows a level.
+that were pruned; the hashes of every level above are stored when their subtrees are completed. So
+each read costs at most two queries for a known number of rows, at any size of the log: a proof
+needs at most 2 * TILE_WIDTH rows a level.
 
 Appended entries never change, so the results are right while the log grows and after it was closed.
 The caller makes sure that the log is large enough: a missing row raises `log.Corrupt`.
