@@ -39,6 +39,7 @@ from firmtrail.publishing.published_file import CheckpointFile
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
+from firmtrail.schema import checks as schema_checks
 from firmtrail.schema import migrations
 
 if TYPE_CHECKING:
@@ -310,6 +311,7 @@ async def check(db: Database, serving: config.Serving) -> None:
     """Raises `CouldNotRun` if this version can't work with the database, or the database belongs to
     another instance."""
     await check_schema(db, serving.database)
+    await check_role(db, serving.database)
     project = None if serving.is_demo else serving.seed_project
     if project is not None and not await projects.is_there(db, project):
         raise CouldNotRun(
@@ -321,6 +323,16 @@ async def check(db: Database, serving: config.Serving) -> None:
         raise CouldNotRun(
             f"{serving.database} belongs to the instance {name}, not to {serving.instance}: give "
             f"--instance {name}, or name another database with --database."
+        )
+
+
+async def check_role(db: Database, database: config.DatabaseUrl) -> None:
+    """Raises `CouldNotRun` if the role of the database may not record anything, so that nothing can
+    serve with it."""
+    if database.has_roles and not await schema_checks.postgres_may_append(db):
+        raise CouldNotRun(
+            f"The role of {database} may only read, which is enough for `firmtrail audit`. Give "
+            "--database the role that serves."
         )
 
 

@@ -101,6 +101,7 @@ async def _serving(
 ) -> AsyncIterator[Path]:
     """Serves in this process on a socket of its own, until the command has its answers."""
     await assembly.check_schema(db, database)
+    await assembly.check_role(db, database)
     instance = await migrations.instance(db)
     serving = config.Serving(database=database, instance=instance, artifacts=artifacts)
     with tempfile.TemporaryDirectory(prefix="firmtrail-") as folder:

@@ -54,6 +54,8 @@ WHERE has_table_privilege(current_user, name, privilege)
 ORDER BY name, privilege
 LIMIT 100"""
 
+_POSTGRES_MAY_APPEND = "SELECT has_table_privilege(current_user, 'events', 'INSERT')"
+
 _POSTGRES_UNFINISHED = """\
 SELECT CAST(relname AS text)
 FROM pg_constraint
@@ -212,6 +214,12 @@ async def postgres_synchronous_commit(db: Database) -> str:
 async def postgres_privileges(db: Database) -> list[str]:
     """Returns what this role may do to the log other than reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]
+
+
+async def postgres_may_append(db: Database) -> bool:
+    """Returns whether this role may add events. That of auditors may not."""
+    [[may]] = await db.read(Statement(_POSTGRES_MAY_APPEND))
+    return bool(may)
 
 
 async def postgres_unfinished(db: Database) -> list[str]:

@@ -170,6 +170,17 @@ async def test_the_role_that_audits_reads_no_secret_and_writes_nothing(urls: Url
     assert await refused(urls.auditor, [*CHANGES, *writes, *reads]) == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("device", "list", "--project", "acme"), ("serve", "--no-publishing", "--port", "0")],
+)
+def test_a_role_that_only_reads_does_not_serve(urls: Urls, command: tuple[str, ...]) -> None:
+    done = in_process(urls.auditor, *command)
+    assert done.exit_code == 2
+    assert done.said.startswith("Error: The role of "), done.said
+    assert done.said.count("\n") == 1, "there is no stack trace"
+
+
 async def test_the_role_of_a_server_is_enough_to_move_a_project(
     urls: Urls, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
