@@ -16,7 +16,7 @@ from firmtrail.eventstore import log, short_streams
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.http.rollouts import phase_of
+from firmtrail.http.rollouts import name_of, phase_of
 from firmtrail.projections import device_current, fleet_versions, rollouts
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.rollouts import RolloutTexts
@@ -213,17 +213,11 @@ def _pause(rollout: RolloutState, texts: RolloutTexts) -> Note:
     )
 
 
-def _name(rollout: RolloutState) -> str:
-    if rollout.is_rollback:
-        return f"recall of {rollout.bad_version} from {rollout.model}"
-    return f"rollout of {rollout.version} to {rollout.model}"
-
-
 def _wait(rollout: RolloutState) -> Note:
     approvals = f"{len(rollout.approved_by)} of {rollout.approvals} members approved it"
     return Note(
         kind="waiting",
-        says=f"The {_name(rollout)} waits for approval: {approvals}.",
+        says=f"The {name_of(rollout)} waits for approval: {approvals}.",
         since=time_text(rollout.started_at_ms),
         position=max(rollout.position, 0),
         rollout=rollout.id,
@@ -236,7 +230,7 @@ def _stuck_in(rollout: RolloutState, at: PlanTime, since_ms: int) -> Note:
     phase = rollout.plan[clock.phase]
     return Note(
         kind="stuck",
-        says=f"The {_name(rollout)} is stuck in phase {clock.phase + 1} of {len(rollout.plan)}: "
+        says=f"The {name_of(rollout)} is stuck in phase {clock.phase + 1} of {len(rollout.plan)}: "
         f"fewer than {phase.min_reports} devices reported, or fewer than "
         f"{phase.installed_percent} % of them installed. Advance it, or change its plan.",
         since=time_text(since_ms),
@@ -246,7 +240,7 @@ def _stuck_in(rollout: RolloutState, at: PlanTime, since_ms: int) -> Note:
 
 
 def _pause_text(rollout: RolloutState, texts: RolloutTexts) -> str:
-    name = _name(rollout)
+    name = name_of(rollout)
     if texts.is_own_pause:
         allowed = f"{rollout.failed_percent} % are allowed"
         return f"The {name} paused itself: {texts.phase}, and {allowed}."

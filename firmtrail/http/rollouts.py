@@ -41,6 +41,13 @@ class Shown(NamedTuple):
     rollouts."""
 
 
+def name_of(found: RolloutState) -> str:
+    """Returns the name of a rollout or recall in a sentence, after "the"."""
+    if found.is_rollback:
+        return f"recall of {found.bad_version} from {found.model}"
+    return f"rollout of {found.version} to {found.model}"
+
+
 def rollout_of(call: AnyCall, control: Control) -> RolloutState:
     """Returns the rollout that the path names. Raises `NotFound`."""
     found = control.rollouts.get(call.path("id"))

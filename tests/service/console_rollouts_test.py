@@ -236,6 +236,10 @@ async def test_lists_count_the_devices_of_a_recall_that_still_run_the_bad_versio
         pages = [text_of(await read_page(fleet, path)) for path in ("", "/rollouts")]
         return all(words in shown for shown in pages)
 
+    titles = {"": "Recall", "/pause": "Pause the recall", "/devices": "Devices of the recall"}
+    for path, title in titles.items():
+        page = await fleet.get(f"{CONSOLE}/rollouts/{recall}{path}", "operator")
+        assert f"<title>{title} of 1.2.0 from m · acme" in page.body.decode()
     assert await said("0 of 2 are back, 1.2.0 still runs on 2")
     await fleet.get(f"{D}/update", "device")
     await fleet.report({"version": "1.0.0"})

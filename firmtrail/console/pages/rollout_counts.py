@@ -16,7 +16,7 @@ from firmtrail.console.rows import PageQuery, page
 from firmtrail.http import rollout_states
 from firmtrail.http.call import Call
 from firmtrail.http.decisions import consistent_read
-from firmtrail.http.rollouts import rollout_of
+from firmtrail.http.rollouts import name_of, rollout_of
 from firmtrail.http.scalars import DeviceName, Position
 from firmtrail.projections import rollout_devices
 
@@ -65,7 +65,7 @@ async def get_count(call: Call[CountQuery, None]) -> web.Response:
     return render.page(
         call,
         "rollout_count.html",
-        title=f"States of {found.id}",
+        title=f"States of the {name_of(found)}",
         moment=Moment(now.size),
         rollout=found,
         matching=matching,

@@ -20,7 +20,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.errors import NotFound
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.http.rollouts import CommandMaker, person_of, reach_of, rollout_of
+from firmtrail.http.rollouts import CommandMaker, name_of, person_of, reach_of, rollout_of
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.control import Control, is_over
@@ -37,7 +37,6 @@ class OrderForm(ConfirmationForm, frozen=True, kw_only=True):
 class OrderKind(NamedTuple):
     """Describes an order: the words of its page, and the command."""
 
-    title: str
     lead: str
     button: str
     is_dangerous: bool
@@ -47,7 +46,6 @@ class OrderKind(NamedTuple):
 
 KINDS: Mapping[str, OrderKind] = {
     "advance": OrderKind(
-        "Advance the rollout",
         "It reaches more of its devices. A rollout only grows: this cannot be taken back, but the "
         "rollout can be paused.",
         "Advance",
@@ -55,21 +53,18 @@ KINDS: Mapping[str, OrderKind] = {
         None,
     ),
     "pause": OrderKind(
-        "Pause the rollout",
         "Nothing more is offered until somebody resumes it. Devices that have begun may finish.",
         "Pause",
         False,  # noqa: FBT003
         commands.pause,
     ),
     "resume": OrderKind(
-        "Resume the rollout",
         "It offers its version again. The failures so far no longer count towards pausing it.",
         "Resume",
         False,  # noqa: FBT003
         commands.resume,
     ),
     "approve": OrderKind(
-        "Approve the rollout",
         "It begins once as many members have approved it as the project asks for. The member that "
         "started it cannot approve it.",
         "Approve",
@@ -77,14 +72,12 @@ KINDS: Mapping[str, OrderKind] = {
         None,
     ),
     "reject": OrderKind(
-        "Reject the rollout",
         "It ends for good, before it offered anything.",
         "Reject",
         True,  # noqa: FBT003
         None,
     ),
     "abort": OrderKind(
-        "Abort the rollout",
         "It ends for good and decides nothing any more. Devices keep what they run: to send them "
         "back, recall the release instead.",
         "Abort",
@@ -147,7 +140,7 @@ async def get_order(call: Call[PageQuery, None]) -> web.Response:
     figures = [Figure("devices match", counts.matching, of_one="device matches")]
     figures += [Figure(state.replace("_", " "), n) for state, n in counts.states.items()]
     asked = Confirmation(
-        title=f"{kind.title} of {found.bad_version or found.version} to {found.model}",
+        title=f"{kind.button} the {name_of(found)}",
         lead=f"{kind.lead} {more.says}".rstrip(),
         button=kind.button,
         back=("rollouts", found.id),

@@ -23,7 +23,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.faults import faults_of
 from firmtrail.http.rollout_tries import plan_time, planned_with_approvals
-from firmtrail.http.rollouts import rollout_of
+from firmtrail.http.rollouts import name_of, rollout_of
 from firmtrail.http.route import Route
 from firmtrail.rules import phases, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
@@ -126,7 +126,7 @@ async def _shown(
     return render.page(
         call,
         "rollout_plan.html",
-        title=f"Plan of {found.id}",
+        title=f"Plan of the {name_of(found)}",
         moment=Moment(now.size),
         status=status if faults else HTTPStatus.OK,
         rollout=found,

@@ -26,7 +26,15 @@ from firmtrail.http import rollout_states
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.http.rollouts import grows, may_approve, phase_of, reach_of, rollout_of, shown
+from firmtrail.http.rollouts import (
+    grows,
+    may_approve,
+    name_of,
+    phase_of,
+    reach_of,
+    rollout_of,
+    shown,
+)
 from firmtrail.http.scalars import DeviceName, Position
 from firmtrail.projections import device_offers, rollout_devices, rollout_failures
 from firmtrail.rules import phases
@@ -108,12 +116,13 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         orders = await places.orders(call, now, stream(found.id))
     counts, size = counted or await _shared_counts(call)
     at, phase = plan_time(call, now.control), phase_of(call, now.control, found)
+    name = name_of(found)
     is_over = phase in {"aborted", "withdrawn"}
     window = RolloutWindow("", None) if is_over else window_of(now.control, found)
     return render.page(
         call,
         "rollout.html",
-        title=f"{found.bad_version or found.version} to {found.model}",
+        title=name[0].upper() + name[1:],
         moment=Moment(min(size, now.size)),
         rollout=found,
         phase=phase,
@@ -240,7 +249,7 @@ async def get_rollout_devices(call: Call[RolloutDevicesPage, None]) -> web.Respo
     return render.page(
         call,
         "rollout_devices.html",
-        title=f"Devices of {found.id}",
+        title=f"Devices of the {name_of(found)}",
         moment=Moment(now.size),
         rollout=found,
         state=query.state,
