@@ -222,7 +222,7 @@ def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarte
     """
     for member, target in (("to", wanted.version), ("fallback", wanted.fallback)):
         if target == wanted.bad_version:
-            detail = "A rollback must lead away from its bad version. Choose another version."
+            detail = "A recall must lead away from its bad version. Choose another version."
             raise Refused("invalid", detail, status=422, member=member)
         if target is not None:
             _check_target(control, wanted.model, target, member)

@@ -61,23 +61,23 @@ def reaching(
 
 
 def _begun(found: RolloutState, number: int, began_at_ms: int, *, is_last: bool) -> Reaching:
-    says = f"{_title(found, number)} reaches it since {time_text(began_at_ms)}."
+    says = f"{_title(found, number)} has reached it since {time_text(began_at_ms)}."
     return Reaching(number, "current" if is_last else "done", began_at_ms, says)
 
 
 def _coming(found: RolloutState, number: int, at: PlanTime) -> Reaching:
     """Returns a phase that has not begun."""
-    says = f"{_title(found, number)} reaches it"
+    says = f"{_title(found, number)} will reach it"
     if not found.is_approved:
-        return Reaching(number, "next", None, f"{says}: the rollout waits for approval.")
+        return Reaching(number, "next", None, f"{says}. The rollout waits for approval.")
     if found.phase == "paused":
-        return Reaching(number, "next", None, f"{says}: the rollout is paused.")
+        return Reaching(number, "next", None, f"{says}. The rollout is paused.")
     clock = rollout.clock_at(found, at)
     assert clock is not None, "an approved rollout with a plan has a clock"
     while clock.phase < number:
         end_ms = plan.phase_end(found.plan, clock, at.halts)
         if end_ms is None:
-            return Reaching(number, "next", None, f"{says}: {_waits(found, clock)}.")
+            return Reaching(number, "next", None, f"{says}. {_waits(found, clock)}.")
         clock = plan.begun(clock.phase + 1, end_ms)
     begins = f"{says} from {time_text(clock.began_at_ms)} on, if nobody intervenes."
     return Reaching(number, "next", clock.began_at_ms, begins)
@@ -89,11 +89,11 @@ def _title(found: RolloutState, number: int) -> str:
 
 
 def _waits(found: RolloutState, clock: PlanClock) -> str:
-    """Returns what the phase that the plan is in by then waits for, but for time."""
-    phase, name = found.plan[clock.phase], f"phase {clock.phase + 1}"
+    """Returns in a sentence what the phase that the plan is in by then waits for, but for time."""
+    phase, name = found.plan[clock.phase], f"Phase {clock.phase + 1}"
     if phase.installed_percent is not None and not clock.is_met:
         outcomes = f"{phase.min_reports} outcomes with {phase.installed_percent} % installs"
         return f"{name} waits for {outcomes}"
     if phase.after_s is None:
         return f"{name} ends when a person advances the rollout"
-    return "the project is halted"
+    return "The project is halted"

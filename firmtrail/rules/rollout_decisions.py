@@ -67,7 +67,7 @@ def decide_plan_change(
     """Returns the event. Raises `Refused` for a rollback and for a rollout that has ended, and if
     the new phases would reach fewer devices than the rollout reaches already."""
     if rollout.is_rollback:
-        raise Refused("rollback_without_plan", "A rollback has no plan. Advance it instead.")
+        raise Refused("rollback_without_plan", "A recall has no plan. Advance it instead.")
     _check_is_not_aborted(rollout)
     now = reach_at(rollout, at) if has_offered(rollout, at.now_ms) else 0
     if wanted.plan[0].reach < now:

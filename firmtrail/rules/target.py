@@ -118,7 +118,7 @@ def _passed_over(situation: Situation, rule: RuleName, verdict: _Verdict) -> str
         return ""
     name = f"rollout {found.id} of {found.version}"
     if rule != "rollout" or verdict.rollout is None:
-        decider = "the pin" if rule == "pin" else f"rollback {verdict.rollout}"
+        decider = "the pin" if rule == "pin" else f"recall {verdict.rollout}"
         return f"; {decider} comes before {name}"
     if not rollout.reaches(found, device.device, situation.at):
         return f"; {name} does not reach it yet"
@@ -145,7 +145,7 @@ def _halt(situation: Situation) -> _Finding:
     if halt is None:
         return None, "the project is not halted", inputs
     if halt == "rollouts" and _outranks_pin(situation, _rollback_of(situation)):
-        return None, "the halt does not stop rollbacks", inputs
+        return None, "the halt does not stop recalls", inputs
     return _Verdict("halted", "the project is halted"), "", inputs
 
 
@@ -156,7 +156,7 @@ def _pin(situation: Situation) -> _Finding:
         return None, "it is not pinned", inputs
     rollback = _rollback_of(situation)
     if rollback is not None and _outranks_pin(situation, rollback):
-        return None, f"a rollback outranks the pin on {pinned}", inputs
+        return None, f"a recall outranks the pin on {pinned}", inputs
     return _Verdict("pinned", f"it is pinned to {pinned}", pinned), "", inputs
 
 
@@ -183,11 +183,11 @@ def _rollback(situation: Situation) -> _Finding:
         return None, "no recall names its version and reaches it", inputs
     inputs |= _inputs(found, situation)
     if found.phase == "paused":
-        return _Verdict("paused", f"rollback {found.id} is paused", rollout=found.id), "", inputs
+        return _Verdict("paused", f"recall {found.id} is paused", rollout=found.id), "", inputs
     target = _way_back(situation, found)
     if target is None:
         return _Verdict("no_previous", _no_way_back(situation, found), rollout=found.id), "", inputs
-    says = f"rollback {found.id} sends it from {found.bad_version} to {target}"
+    says = f"recall {found.id} sends it from {found.bad_version} to {target}"
     verdict = _Verdict("rollback", says, target, found.id)
     return _outside_window(situation, found, target) or verdict, "", inputs
 
@@ -290,7 +290,7 @@ def _outside_window(situation: Situation, found: RolloutState, version: str) -> 
         return None
     opens_ms = window.next_opening(times, zone, situation.now_ms)
     when = f"opens at {time_text(opens_ms)}" if opens_ms else "never opens again"
-    kind = "rollback" if found.is_rollback else "rollout"
+    kind = "recall" if found.is_rollback else "rollout"
     says = f"the window of {kind} {found.id} {when}"
     return _Verdict("window", says, version, found.id, opens_ms)
 

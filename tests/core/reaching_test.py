@@ -112,24 +112,24 @@ def test_the_time_at_which_a_phase_reaches_a_device_is_that_of_the_clock(
 
 
 TIMED = (PlanPhase(1_000, 60), PlanPhase(5_000, 60), PlanPhase(8_000))
-LAST = "Phase 3 of 3 (80 %) of rollout r1 reaches it"
+LAST = "Phase 3 of 3 (80 %) of rollout r1 will reach it"
 
 
 @pytest.mark.parametrize(
     ("plan", "events", "says"),
     [
         (TIMED, [], f"{LAST} from 1970-01-01T00:18:40.002Z on, if nobody intervenes."),
-        (TIMED, [("rollout/r1", RolloutPaused())], f"{LAST}: the rollout is paused."),
-        (TIMED, [("project/acme", Halted(all=True))], f"{LAST}: the project is halted."),
+        (TIMED, [("rollout/r1", RolloutPaused())], f"{LAST}. The rollout is paused."),
+        (TIMED, [("project/acme", Halted(all=True))], f"{LAST}. The project is halted."),
         (
             (PlanPhase(1_000, 60), PlanPhase(5_000, 60, 95, 20), TIMED[-1]),
             [],
-            f"{LAST}: phase 2 waits for 20 outcomes with 95 % installs.",
+            f"{LAST}. Phase 2 waits for 20 outcomes with 95 % installs.",
         ),
         (
             (PlanPhase(1_000), PlanPhase(5_000, 60), TIMED[-1]),
             [],
-            f"{LAST}: phase 1 ends when a person advances the rollout.",
+            f"{LAST}. Phase 1 ends when a person advances the rollout.",
         ),
         (
             (PlanPhase(1_000, None, 95, 1), PlanPhase(5_000, 60), TIMED[-1]),
@@ -139,7 +139,7 @@ LAST = "Phase 3 of 3 (80 %) of rollout r1 reaches it"
         (
             TIMED,
             [("rollout/r1", RolloutAdvanced(8_000, phase=2))],
-            f"{LAST} since 1970-01-01T00:16:40.003Z.",
+            "Phase 3 of 3 (80 %) of rollout r1 has reached it since 1970-01-01T00:16:40.003Z.",
         ),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_rollout_that_waits_for_approval_has_no_time() -> None:
     fleet = begun(TIMED, approvals=1)
     shown = found(fleet, in_bucket(0, 1_000))
     assert (shown.phase, shown.state, shown.begins_at_ms) == (0, "next", None)
-    assert shown.says.endswith(": the rollout waits for approval.")
+    assert shown.says.endswith(" will reach it. The rollout waits for approval.")
 
 
 def planned(fleet: Fleet) -> str | None:

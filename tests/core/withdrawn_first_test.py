@@ -78,7 +78,7 @@ def test_a_recall_to_a_withdrawn_release_comes_before_rollouts(fleet: Fleet) -> 
     fleet.roll_out("1.4.0", "new")
     fleet.roll_back("1.2.0", to="1.1.0")
     fleet.withdraw("1.1.0")
-    assert says(fleet) == "1.1.0 is withdrawn; rollback b1 comes before rollout new of 1.4.0"
+    assert says(fleet) == "1.1.0 is withdrawn; recall b1 comes before rollout new of 1.4.0"
 
 
 @pytest.mark.parametrize("other", ["lower", "withdrawn", "another cohort"])

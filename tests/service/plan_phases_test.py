@@ -25,7 +25,7 @@ async def test_an_explanation_names_the_phase_that_reaches_the_device_and_when(
     [_, last] = (await shown(fleet, rollout))["phases"]
     found = await explained(fleet)
     assert found.pop("says") == (
-        f"Phase 2 of 2 (100 %) of rollout {rollout} reaches it from {last['begins_at']} on, if "
+        f"Phase 2 of 2 (100 %) of rollout {rollout} will reach it from {last['begins_at']} on, if "
         "nobody intervenes."
     )
     assert found == {
@@ -51,9 +51,9 @@ async def test_an_explanation_has_no_time_where_more_than_time_decides(fleet: Si
     rollout = await roll_out(fleet, plan={"phases": phases})
     found = await explained(fleet)
     assert (found["phase"], found["begins_at"]) == (2, None)
-    assert found["says"].endswith(": phase 1 waits for 20 outcomes with 95 % installs.")
+    assert found["says"].endswith(". Phase 1 waits for 20 outcomes with 95 % installs.")
     await post(fleet, f"rollouts/{rollout}/pause")
-    assert (await explained(fleet))["says"].endswith(": the rollout is paused.")
+    assert (await explained(fleet))["says"].endswith(" will reach it. The rollout is paused.")
 
 
 async def test_a_phase_of_a_scheduled_rollout_reaches_a_device_from_its_start_on(

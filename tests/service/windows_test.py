@@ -60,7 +60,7 @@ async def test_a_rollback_with_a_window_of_its_own_waits_for_it(fleet: Site) -> 
     [state] = (await fleet.get(f"{P}/rollouts/{rollback}/devices")).json["items"]
     assert (state["device"], state["state"], state["reason"]) == ("d1", "held", "window")
     explained = (await fleet.get(f"{D}/explain")).json["rules"][-1]
-    assert explained["says"].startswith(f"the window of rollback {rollback} opens at ")
+    assert explained["says"].startswith(f"the window of recall {rollback} opens at ")
 
 
 async def test_a_rollback_offers_inside_its_window_whatever_the_settings_say(fleet: Site) -> None:
