@@ -148,7 +148,10 @@ def _show_tried(answer: Any) -> None:
     devices = "1 device" if count == 1 else f"{count} devices"
     click.echo(f"The rollout would be for {devices}.")
     if "phases" in answer:
-        output.show_list(plan_rows(answer["phases"]), json=False)
+        rows = plan_rows(answer["phases"])
+        for row in rows:
+            del row["state"]  # none of them has begun
+        output.show_list(rows, json=False)
 
 
 async def _tried_and_started(session: ClientSession, *, path: str, body: Any) -> tuple[Any, Any]:

@@ -51,12 +51,13 @@ def check_plans(done: Callable[..., Done], run: Callable[..., Done], plan: Path)
     assert "can't be combined with a plan" in tried.said
     forecast = done("rollout", "start", "1.1.0", *M, "--plan", str(plan), "--dry-run").out
     assert "earliest end" in forecast
+    assert "current" not in forecast
     planned = done("rollout", "start", "1.1.0", *M, "--plan", str(plan)).out.strip()
     phases = done("rollout", "plan", planned).out
     check_forecasts(forecast.splitlines()[1:], phases.splitlines())
     assert "current" in phases
     assert "next" in phases
-    assert f"of rollout {planned} reaches it" in done("device", "show", "d1").out
+    assert f"of rollout {planned} will reach it" in done("device", "show", "d1").out
     assert "is running" in done("rollout", "advance", planned).said
     plan.write_text("phases:\n  - {percent: 100, after_s: 60}\n")
     changed = done("rollout", "change", planned, "--plan", str(plan), "--reason", "It is safe").out
