@@ -38,6 +38,10 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> config.StorageLo
     return config.BucketUrl(f"s3://{BUCKET}/archive")
 
 
+in_folder = pytest.mark.parametrize("location", ["folder"], indirect=True)
+"""Lets a test that looks at the archive's files run with a folder alone."""
+
+
 @pytest.fixture
 def store(location: config.StorageLocation) -> ArchiveStore:
     return store_at(location)

@@ -1,4 +1,4 @@
-"""Says how small the partitions of tests are, and audits a database that has them."""
+"""Says how small the partitions of tests are; looks at a database that has them, and audits it."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ from firmtrail import config
 from firmtrail.audit.finding import Findings
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import AuditScope
-from firmtrail.schema import checks
+from firmtrail.cli.back_ends import back_end
+from firmtrail.schema import checks, partitions
 from firmtrail.schema.dividing import Division
 from tests.databases import opened
 from tests.filled import PROJECTS
@@ -27,3 +28,17 @@ async def faults(url: str, prefix: Path) -> list[str]:
     async with opened(url) as db:
         guards = await checks.postgres_triggers(db)
         return [f"{each.where}: {each.what}" for each in findings.kept] + guards
+
+
+async def shape(url: str) -> list[tuple[int | None, int | None]]:
+    """Returns the bounds of the partitions."""
+    async with opened(url) as db:
+        return [(start, stop) for _, start, stop in await partitions.partitions(db)]
+
+
+async def checked(url: str) -> tuple[str, str]:
+    """Returns what `doctor` says of the partitions."""
+    async with opened(url) as db:
+        found = await back_end(config.database(url)).checks_of(db)
+        [[_, verdict, text]] = [each for each in found if each.check == "partitions"]
+        return verdict, text

@@ -1,6 +1,5 @@
 """PostgreSQL keeps events in partitions by ranges of positions, and identities exact over them."""
 
-import asyncio
 import subprocess
 from pathlib import Path
 
@@ -8,8 +7,6 @@ import asyncpg
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from firmtrail import config
-from firmtrail.cli.back_ends import back_end
 from firmtrail.database.database import Database, Statement
 from firmtrail.eventstore import log, replay, short_streams
 from firmtrail.http.fleet_metrics import FleetTotals
@@ -17,12 +14,10 @@ from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import checks, migrations, partitions
 from firmtrail.schema.dividing import Division
 from firmtrail.schema.migrate import Roles, WrongInstance, migrate
-from firmtrail.schema.migrations import identities
-from firmtrail.schema.partitions import Partition
-from tests.contract.divided import SMALL, faults
+from tests.contract.divided import SMALL, checked, faults, shape
 from tests.contract.migrations import run_outside
 from tests.contract.undivided import before_identities
-from tests.databases import INSTANCE, create_role, migrating, new_log, opened, read, write
+from tests.databases import INSTANCE, migrating, new_log, opened, read
 from tests.end_to_end.command import in_process
 from tests.filled import fill
 from tests.fleet import receipts, register, report
@@ -30,12 +25,6 @@ from tests.postgres_server import ENVIRONMENT, PostgresServer
 
 DIVIDED = Division(is_wanted=True, positions=200)
 SERVICE, AUDITOR = "firmtrail_divided_service", "firmtrail_divided_auditor"
-
-
-async def shape(url: str) -> list[tuple[int | None, int | None]]:
-    """Returns the bounds of the partitions."""
-    async with opened(url) as db:
-        return [(start, stop) for _, start, stop in await partitions.partitions(db)]
 
 
 async def rows_of(db: Database) -> list[tuple[str, int]]:
@@ -100,14 +89,6 @@ async def streams_of(db: Database, log_id: int) -> list[list[int]]:
         [position async for part in newest for position, *_ in part.entries],
         [position for position, *_ in await short_streams.read(db, log_id, "device/d1")],
     ]
-
-
-async def checked(url: str) -> tuple[str, str]:
-    """Returns what `doctor` says of the partitions."""
-    async with opened(url) as db:
-        found = await back_end(config.database(url)).checks_of(db)
-        [[_, verdict, text]] = [each for each in found if each.check == "partitions"]
-        return verdict, text
 
 
 async def shown(db: Database) -> list[bytes]:
@@ -185,150 +166,6 @@ async def test_plans_made_while_a_partition_was_empty_are_good_when_it_has_rows(
         await recorder.report(log_id, sent)
         assert [count for _, count in await rows_of(db)] == [20, 400, 381]
         assert await fetched(db, log_id, "r.5", "r.300") <= 4
-
-
-async def test_an_older_database_gets_its_identities_while_the_version_before_serves(
-    empty_postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first run is ended after a batch. Meanwhile the older version appends."""
-    monkeypatch.setattr(identities, "BATCH_EVENTS", 100)
-    async with before_identities(empty_postgres), opened(empty_postgres) as db:
-        await fill(db, tmp_path / "files")
-        [[log_id]] = await read(db, "SELECT log_id FROM projects WHERE project = 'acme'")
-    shown: list[int] = []
-
-    def end_after_one(_name: str, done: int) -> None:
-        shown.append(done)
-        if len(shown) == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        await migrate(migrating(empty_postgres), INSTANCE, progress=end_after_one)
-    async with opened(empty_postgres) as db:
-        await register(Recorder(db), log_id, "added-meanwhile")
-    await migrate(migrating(empty_postgres), INSTANCE, progress=end_after_one)
-    async with opened(empty_postgres) as db:
-        [[events, named]] = await read(
-            db, "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM identities)"
-        )
-        assert (events, events - 1) == (named, shown[0] + shown[-1])
-        assert (await migrations.schema(db)).version == migrations.HEAD
-        assert await partitions.partitions(db) == [Partition("events", None, None)]
-        assert await read(db, "SELECT compatible_from FROM instance") == [("0005",)]
-    assert await faults(empty_postgres, tmp_path / "files") == []
-
-
-async def made_before(url: str, prefix: Path) -> None:
-    """Makes a database of the version before, with roles, and migrates it without dividing it."""
-    async with before_identities(url), opened(url) as db:
-        await fill(db, prefix)
-    for role in (SERVICE, AUDITOR):
-        await create_role(url, role)
-    await migrate(migrating(url), INSTANCE, Roles(SERVICE, AUDITOR))
-
-
-async def test_an_older_database_is_divided_when_that_is_asked(
-    empty_postgres: str, tmp_path: Path
-) -> None:
-    await made_before(empty_postgres, tmp_path / "files")
-    assert await shape(empty_postgres) == [(None, None)]
-    await migrate(migrating(empty_postgres), INSTANCE, division=DIVIDED)
-    async with opened(empty_postgres) as db:
-        largest = (await read(db, "SELECT max(size) FROM log_heads"))[0][0]
-        assert largest > 200
-        assert await shape(empty_postgres) == [(None, 600), (600, None)]
-        assert await read(db, "SELECT compatible_from FROM instance") == [("0015",)]
-    assert await faults(empty_postgres, tmp_path / "files") == []
-    await migrate(migrating(empty_postgres), INSTANCE)
-    async with opened(empty_postgres) as db:
-        assert await read(db, "SELECT compatible_from FROM instance") == [("0015",)]
-
-
-async def test_the_roles_keep_their_rights_when_a_database_is_divided(
-    empty_postgres: str, tmp_path: Path
-) -> None:
-    await made_before(empty_postgres, tmp_path / "files")
-    await migrate(migrating(empty_postgres), INSTANCE, division=DIVIDED)
-    async with opened(empty_postgres.replace("postgres@", f"{SERVICE}@")) as db:
-        [[log_id]] = await read(db, "SELECT log_id FROM projects WHERE project = 'acme'")
-        assert await checks.postgres_privileges(db) == []
-        await register(Recorder(db), log_id, "new")
-        with pytest.raises(Exception, match="permission denied"):
-            await write(db, "INSERT INTO events_0 SELECT * FROM events LIMIT 1")
-        assert len(await read(db, "SELECT entry FROM events_600 UNION SELECT entry FROM events_0"))
-    auditor = empty_postgres.replace("postgres@", f"{AUDITOR}@")
-    assert await faults(auditor, tmp_path / "files") == []
-
-
-async def test_a_division_that_was_ended_in_between_is_reported_and_continued(
-    empty_postgres: str, tmp_path: Path
-) -> None:
-    await made_before(empty_postgres, tmp_path / "files")
-    bound = "ALTER TABLE events ADD CONSTRAINT events_bound CHECK (position < 400) NOT VALID"
-    await run_outside(empty_postgres, bound)
-    async with opened(empty_postgres) as db:
-        assert await checks.postgres_unfinished(db) == ["events"]
-    verdict, text = await checked(empty_postgres)
-    assert (verdict, "did not finish dividing events" in text) == ("warn", True)
-    await migrate(migrating(empty_postgres), INSTANCE, division=DIVIDED)
-    async with opened(empty_postgres) as db:
-        assert await checks.postgres_unfinished(db) == []
-    assert await shape(empty_postgres) == [(None, 600), (600, None)]
-
-
-async def test_migrations_that_run_at_the_same_time_divide_a_table_once(
-    empty_postgres: str, tmp_path: Path
-) -> None:
-    await made_before(empty_postgres, tmp_path / "files")
-    await asyncio.gather(
-        *(migrate(migrating(empty_postgres), INSTANCE, division=DIVIDED) for _ in range(3))
-    )
-    assert await shape(empty_postgres) == [(None, 600), (600, None)]
-    async with opened(empty_postgres) as db:
-        assert await checks.postgres_unfinished(db) == []
-    assert await faults(empty_postgres, tmp_path / "files") == []
-
-
-async def test_migrations_that_run_at_the_same_time_make_one_new_database(
-    empty_postgres: str,
-) -> None:
-    await asyncio.gather(
-        *(migrate(migrating(empty_postgres), INSTANCE, division=SMALL) for _ in range(2))
-    )
-    assert await shape(empty_postgres) == [(None, 20), (20, None)]
-
-
-async def test_appends_continue_while_a_table_is_divided_and_partitions_are_added(
-    empty_postgres: str, tmp_path: Path
-) -> None:
-    """A statement that was prepared for the old table is planned again for the new one."""
-    async with before_identities(empty_postgres), opened(empty_postgres) as db:
-        log_id = await new_log(db)
-    await migrate(migrating(empty_postgres), INSTANCE)
-    ended = asyncio.Event()
-    async with opened(empty_postgres) as db:
-        await register(Recorder(db), log_id, "d1")
-
-        async def append(first: str) -> int:
-            recorder, sent = Recorder(db), 0
-            while not ended.is_set() or sent < 50:
-                [got] = await receipts(recorder, log_id, report(report_id=f"{first}{sent}"))
-                assert not got.duplicate
-                sent += 1
-            return sent
-
-        appending = [asyncio.create_task(append(name)) for name in "ab"]
-        division = Division(is_wanted=True, positions=2_000)  # much more than a migration waits for
-        for n in range(2):
-            await migrate(migrating(empty_postgres), INSTANCE, division=division)
-            assert len(await shape(empty_postgres)) == 2 + n
-            await register(Recorder(db), log_id, *(f"d{n}_{m}" for m in range(1_500)))
-        ended.set()
-        sent = sum(await asyncio.gather(*appending))
-        head = await log.head(db, log_id)
-        assert head.size == 1 + 2 * 1_500 + sent
-        [[named]] = await read(db, "SELECT count(*) FROM identities")
-        assert named == head.size
 
 
 async def test_a_trigger_that_is_missing_on_one_partition_is_reported(empty_postgres: str) -> None:

@@ -19,7 +19,15 @@ from firmtrail.eventstore import free_texts, replay
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.recording.recorder import Recorder
-from tests.contract.archiving import archiver, audited, begin, location, publisher, store
+from tests.contract.archiving import (
+    archiver,
+    audited,
+    begin,
+    in_folder,
+    location,
+    publisher,
+    store,
+)
 from tests.contract.pruning import archived, connect, nothing_is_kept, prune
 from tests.databases import new_log
 from tests.publishing import ACME
@@ -131,6 +139,7 @@ class CountedStore(FolderStore):
         return await super().get(name)
 
 
+@in_folder
 async def test_the_first_entries_of_a_stream_need_only_their_own_files(
     *,
     db: Database,
@@ -138,11 +147,9 @@ async def test_the_first_entries_of_a_stream_need_only_their_own_files(
     log_id: int,
     publisher: Publisher,
     archiver: Archiver,
-    store: ArchiveStore,
+    store: FolderStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not isinstance(store, FolderStore):
-        pytest.skip("the files are counted in a folder")
     await archived(recorder, log_id, publisher, archiver)
     await prune(db, store)
     monkeypatch.setattr(replay, "PIECE_ENTRIES", 100)
@@ -158,6 +165,7 @@ async def test_the_first_entries_of_a_stream_need_only_their_own_files(
     assert counted.reads == 1
 
 
+@in_folder
 async def test_a_file_that_was_brought_back_is_read_again(
     *,
     db: Database,
@@ -165,10 +173,8 @@ async def test_a_file_that_was_brought_back_is_read_again(
     log_id: int,
     publisher: Publisher,
     archiver: Archiver,
-    store: ArchiveStore,
+    store: FolderStore,
 ) -> None:
-    if not isinstance(store, FolderStore):
-        pytest.skip("the file is changed in a folder")
     await archived(recorder, log_id, publisher, archiver)
     before = await free_texts.entry_and_text(db, log_id, 300)
     await prune(db, store)

@@ -4,13 +4,13 @@ import pytest
 
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.layout import folder_of
-from firmtrail.archive.stores import ArchiveStore, FolderStore
+from firmtrail.archive.stores import FolderStore
 from firmtrail.commands.webhooks import add_webhook
 from firmtrail.database.database import Database
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.recording.recorder import Recorder
 from firmtrail.webhooks import worker
-from tests.contract.archiving import archiver, location, publisher, store
+from tests.contract.archiving import archiver, in_folder, location, publisher, store
 from tests.contract.moved_webhooks_test import TERMS, one_turn
 from tests.contract.pruning import archived, connect, nothing_is_kept, prune
 from tests.databases import write
@@ -19,6 +19,7 @@ from tests.publishing import ACME
 __all__ = ["archiver", "location", "nothing_is_kept", "publisher", "store"]  # fixtures
 
 
+@in_folder
 async def test_what_was_sent_before_the_archive_was_away_is_not_sent_again(
     *,
     db: Database,
@@ -26,11 +27,9 @@ async def test_what_was_sent_before_the_archive_was_away_is_not_sent_again(
     recorder: Recorder,
     publisher: Publisher,
     archiver: Archiver,
-    store: ArchiveStore,
+    store: FolderStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not isinstance(store, FolderStore):
-        pytest.skip("the file is moved in a folder")
     monkeypatch.setattr(worker, "PAGE_ENTRIES", 256)
     monkeypatch.setattr(worker, "SAVE_S", 60.0)
     monkeypatch.setattr(worker, "IDLE_S", -1.0)

@@ -20,6 +20,26 @@ def found(program: str) -> str:
     return path
 
 
+@contextlib.asynccontextmanager
+async def daemon(*command: str, folder: Path, log: Path) -> AsyncIterator[None]:
+    """Runs a daemon while the block runs, and ends it as a device does that loses its power."""
+    with log.open("wb") as said:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env={"PATH": os.environ["PATH"], "TMPDIR": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
 @dataclass(frozen=True)
 class Swupdate:
     """Describes a device, whose daemon runs while `running` is entered."""
@@ -52,20 +72,5 @@ class Swupdate:
             "-k",
             str(self.certificate),
         )
-        with self.log.open("wb") as said:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                "-u",
-                suricatta,
-                env={"PATH": os.environ["PATH"], "TMPDIR": str(self.folder)},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
-        try:
+        async with daemon(*command, "-u", suricatta, folder=self.folder, log=self.log):
             yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # as a device loses its power
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()

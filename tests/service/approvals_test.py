@@ -91,4 +91,44 @@ async def test_a_rollout_of_as_many_devices_as_the_setting_says_waits(fleet: Sit
     await set_up(fleet, approvals=1, approve_from_devices=devices)
     assert (await shown(fleet, await roll_out(fleet)))["state"] == "waiting"
     await set_up(fleet, approve_from_devices=devices + 1)
-    assert (await shown(fleet, await roll_out(fleet)))["state"] == "running"
+    found = await shown(fleet, await roll_out(fleet))
+    assert (found["state"], found["approvals"]) == ("running", None)
+
+
+async def test_a_rollout_waits_until_another_member_approves(fleet: Site) -> None:
+    await set_up(fleet, approvals=1)
+    rollout = await roll_out(fleet)
+    assert (await shown(fleet, rollout))["state"] == "waiting"
+    assert (await check_in(fleet))["reason"] == "waiting"
+    own = await post(fleet, f"rollouts/{rollout}/approve")
+    assert (own.status, own.json["code"]) == (409, "own_rollout")
+    path = f"{P}/rollouts/{rollout}/approve"
+    assert (await fleet.call("POST", path, caller="viewer", json={})).status == 403
+    approved = await fleet.call("POST", path, caller="admin", json={})
+    assert (approved.status, approved.json["state"]) == (200, "running")
+    assert len(approved.json["approvals"]["by"]) == 1
+    assert (await check_in(fleet))["version"] == "1.1.0"
+    again = await fleet.call("POST", path, caller="admin", json={})
+    assert (again.status, again.json["code"]) == (409, "not_waiting")
+
+
+async def test_a_rejected_rollout_has_ended(fleet: Site) -> None:
+    await set_up(fleet, approvals=2)
+    rollout = await roll_out(fleet)
+    path = f"{P}/rollouts/{rollout}/reject"
+    assert (await fleet.call("POST", path, caller="admin", json={})).status == 422
+    answer = await fleet.call("POST", path, caller="admin", json={"reason": "not on a Friday"})
+    assert (answer.json["state"], answer.json["state_reason"]) == ("aborted", "not on a Friday")
+    assert (await check_in(fleet))["reason"] not in {"waiting", "rollout"}
+
+
+async def test_a_person_that_adds_a_release_can_not_approve_its_rollout(fleet: Site) -> None:
+    automatic = {"plan": None, "window": None, "pause_if": None}
+    await set_up(fleet, approvals=1, auto_rollout={"m": automatic})
+    await post(fleet, "releases", {"version": "3.0.0", "model": "m"})
+    [started] = (await fleet.get(f"{P}/rollouts")).json["items"]
+    own = await post(fleet, f"rollouts/{started['id']}/approve")
+    assert (own.status, own.json["code"]) == (409, "own_rollout")
+    path = f"{P}/rollouts/{started['id']}/approve"
+    approved = await fleet.call("POST", path, caller="admin", json={})
+    assert (approved.status, approved.json["state"]) == (200, "running")

@@ -1,15 +1,12 @@
 """Updates a device whose client is SWUpdate in the mode of its general server.
 
-Debian's build leaves this mode out. So the tests run where the variable
+Debian's build leaves this mode out, so no other test run includes this file. The variable
 `FIRMTRAIL_TEST_SWUPDATE_GENERAL` names a build with CONFIG_SURICATTA_GENERAL, libconfig, and images
-signed by CMS.
+signed by CMS: `.venv/bin/python -m pytest tests/end_to_end/check_swupdate_general.py`.
 """
 
-import asyncio
 import contextlib
 import os
-import signal
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from dataclasses import field as member
@@ -21,13 +18,11 @@ from tests.end_to_end.field import Field, field, network, wait_for
 from tests.end_to_end.network import Network
 from tests.end_to_end.site import MODEL, P
 from tests.end_to_end.swu import HARDWARE
+from tests.end_to_end.swupdate import daemon
 
 __all__ = ["field", "network"]
 
-PROGRAM = os.environ.get("FIRMTRAIL_TEST_SWUPDATE_GENERAL", "")
 PAYLOAD = bytes(range(256)) * 1_000
-
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="no swupdate with the general server is named")
 
 _SETTINGS = """\
 globals = {{ verbose = true; }};
@@ -43,6 +38,14 @@ gservice = {{
 }};
 identify = ( {{ name = "version"; value = "{runs}"; }} );
 """
+
+
+def program() -> str:
+    """Returns the path of the build."""
+    named = os.environ.get("FIRMTRAIL_TEST_SWUPDATE_GENERAL")
+    if not named:
+        pytest.fail("FIRMTRAIL_TEST_SWUPDATE_GENERAL has to name a build", pytrace=False)
+    return named
 
 
 @dataclass(frozen=True)
@@ -68,21 +71,9 @@ class General:
         settings = self.folder / "swupdate.cfg"
         settings.write_text(_SETTINGS.format(url=f"{url}{P}/devices/d1", runs=runs))
         key, mode = ("-k", str(self.certificate)), ("-l", "5", "-H", HARDWARE)
-        with self.log.open("wb") as said:
-            process = await asyncio.create_subprocess_exec(
-                *(PROGRAM, *key, *mode, "-f", str(settings), "-u", "-p 1 -w 1 -r 5"),
-                env={"PATH": os.environ["PATH"], "TMPDIR": str(self.folder)},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
-        try:
+        command = (program(), *key, *mode, "-f", str(settings), "-u", "-p 1 -w 1 -r 5")
+        async with daemon(*command, folder=self.folder, log=self.log):
             yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # as a device loses its power
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
 
 
 async def until_said(device: General, text: str) -> None:
