@@ -14,6 +14,8 @@ from tests.service.site import Site
 
 STALL_S_MAX = 0.05
 TURNS_MAX = 4
+FIRST_TURN = 4
+"""How many times as long the first turn may take: it also does what is done only once."""
 
 type Made = Callable[[int], bytes]
 """Returns a body. One that the service takes has other content in each turn, from 0 on."""
@@ -95,6 +97,8 @@ class Sender:
                 status = await asyncio.to_thread(post, self._site, method, path, body, headers)
             statuses.append(status)
             stalled_s.append(stalls.longest_s)
+            if stalled_s[0] > FIRST_TURN * self._bound_s:
+                break
             if stalls.longest_s <= self._bound_s:
                 return statuses[0]
         pytest.fail(f"{named} occupied the event loop for {stalled_s} s, {statuses}")
