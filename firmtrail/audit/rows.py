@@ -8,6 +8,7 @@ from firmtrail.audit.columns import UNREADABLE
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.database.database import Database, Given, Reader, Row, Statement
+from firmtrail.database.entry_archive import Stub
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
 from firmtrail.events.log import TextErased
@@ -114,7 +115,7 @@ async def runs(
     while expected < stop:
         args = (log.log_id, expected, stop)
         page = await stored_events.page_as_stored(log.db, *args, limit=PAGE_EVENTS)
-        for run in _without_gaps(page):
+        for run in without_gaps(page):
             if run[0].position != expected:
                 findings.add(log.name, span(expected, run[0].position), "is missing")
             yield run
@@ -124,9 +125,10 @@ async def runs(
             return
 
 
-def _without_gaps(page: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
+def without_gaps[Placed: (StoredEvent, Stub)](page: Sequence[Placed]) -> Iterator[list[Placed]]:
+    """Returns the runs of entries whose positions follow each other."""
     numbered = groupby(enumerate(page), lambda each: each[1].position - each[0])
-    return ([stored for _, stored in run] for _, run in numbered)
+    return ([each for _, each in run] for _, run in numbered)
 
 
 def span(start: int, stop: int) -> str:

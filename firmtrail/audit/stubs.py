@@ -7,11 +7,10 @@ leads to is compared with the signed one, as that of any entry.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
-from firmtrail.audit.rows import span
+from firmtrail.audit.rows import span, without_gaps
 from firmtrail.database import stubs
 from firmtrail.database.entry_archive import Stub
 from firmtrail.eventstore.pruned import is_prunable, pruned_size
@@ -75,15 +74,9 @@ class StubCheck:
 
     def _add_all(self, found: Sequence[Stub], what: str) -> None:
         """Adds a finding for each run of neighbours."""
-        for start, stop in _spans([stub.position for stub in found]):
-            self._findings.add(self._log.name, span(start, stop), what)
+        for run in without_gaps(found):
+            where = span(run[0].position, run[-1].position + 1)
+            self._findings.add(self._log.name, where, what)
 
     def _add(self, position: int, what: str) -> None:
         self._findings.add(self._log.name, f"position {position}", what)
-
-
-def _spans(positions: Sequence[int]) -> list[tuple[int, int]]:
-    """Returns (start, stop) of each run of neighbours."""
-    runs = groupby(enumerate(positions), lambda each: each[1] - each[0])
-    found = [[position for _, position in run] for _, run in runs]
-    return [(run[0], run[-1] + 1) for run in found]
