@@ -142,7 +142,7 @@ class SteeringFold:
         that they sent away from the bad version."""
         sources = {each.source for each in self.offers.get(after.device, _NONE).values()}
         for source in sources:
-            self._add_recalled(source, self._is_recalled(before, source), after)
+            self._add_recalled(source, after, was=self._is_recalled(before, source))
 
     def _is_recalled(self, device: DeviceState | None, source: str) -> bool:
         """Returns whether a rollback counts the device, which has an offer of it, as one that does
@@ -152,7 +152,7 @@ class SteeringFold:
             return False
         return rollout.counts(found, device) and device.version != found.bad_version
 
-    def _add_recalled(self, source: str, was: bool, after: DeviceState | None) -> None:  # noqa: FBT001 (a value)
+    def _add_recalled(self, source: str, after: DeviceState | None, *, was: bool) -> None:
         change = self._is_recalled(after, source) - was
         if change:
             self._recalled[source] = self._recalled.get(source, 0) + change
@@ -184,7 +184,7 @@ class SteeringFold:
         for source, cell in left.items():
             self._move(cell, self._cell(device, source))
             if source not in known:
-                self._add_recalled(source, False, device)  # noqa: FBT003 (it had no offer)
+                self._add_recalled(source, device, was=False)  # it had no offer
 
     def _count(
         self, device: DeviceState | None, change: tuple[Offer | None, Offer], now_ms: int
