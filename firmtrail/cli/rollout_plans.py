@@ -69,6 +69,8 @@ def _show_plan(shown: Any, *, json: bool) -> None:
         click.echo(f"Rollout {shown['id']} has no plan: it reaches {shown['percent']:g} %.")
     else:
         output.show_list(plan_rows(shown["phases"]), json=False)
+        for line in shown.get("waits_for", ()):
+            output.note(line)
 
 
 @rollout.command("reject")

@@ -53,7 +53,9 @@ def check_plans(done: Callable[..., Done], run: Callable[..., Done], plan: Path)
     assert "earliest end" in forecast
     assert "current" not in forecast
     planned = done("rollout", "start", "1.1.0", *M, "--plan", str(plan)).out.strip()
-    phases = done("rollout", "plan", planned).out
+    shown = done("rollout", "plan", planned)
+    assert shown.said.startswith("Phase 1 of 2 (1 %) began at ")
+    phases = shown.out
     check_forecasts(forecast.splitlines()[1:], phases.splitlines())
     assert "current" in phases
     assert "next" in phases
