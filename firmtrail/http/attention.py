@@ -262,8 +262,8 @@ def _pending(devices: int) -> Note:
 
 
 def _failing(devices: int) -> Note:
-    says = _many(devices, "failed", "failed")
-    return Note(kind="failing", says=f"{says} their last update.", devices=devices)
+    says = _many(devices, "failed its last update", "failed their last update")
+    return Note(kind="failing", says=f"{says}.", devices=devices)
 
 
 def _many(devices: int, one: str, several: str) -> str:

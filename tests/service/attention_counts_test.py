@@ -63,4 +63,4 @@ async def test_a_count_that_reached_its_limit_says_at_least(
         assert (await fleet.report(body, caller="operator", path=path)).status == 201
     monkeypatch.setattr(attention, "COUNTED_MAX", 1)
     [note] = await notes(fleet)
-    assert (note["devices"], note["says"]) == (1, "At least 1 device failed their last update.")
+    assert (note["devices"], note["says"]) == (1, "At least 1 device failed its last update.")

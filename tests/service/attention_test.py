@@ -40,7 +40,7 @@ async def test_a_rollout_that_paused_itself_says_why(fleet: Site) -> None:
         "The rollout of 1.1.0 to m paused itself: 1 of 1 outcomes failed, and 2 % are allowed."
     )
     assert (failing["kind"], failing["devices"]) == ("failing", 1)
-    assert failing["says"] == "1 device failed their last update."
+    assert failing["says"] == "1 device failed its last update."
 
 
 async def test_a_phase_that_waits_for_too_long_is_stuck_in_notes_and_metrics(
