@@ -14,9 +14,9 @@ from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.source import Source, bundle
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import lineage
-from firmtrail.eventstore import log as eventlog
 from firmtrail.eventstore.lineage import Segment
 from firmtrail.eventstore.merkle import TILE_WIDTH
+from firmtrail.eventstore.stored_events import page_as_stored
 
 
 class Continuation(NamedTuple):
@@ -52,11 +52,9 @@ async def check(logs: Sequence[AuditedLog], findings: Findings) -> dict[str, Con
 
 async def _first(log: AuditedLog) -> LogContinued | None:
     """Returns the first event of a log that continues another; None for any other first entry."""
-    as_stored = eventlog.page(log.log_id, 0, 1, 1)._replace(entry=None)  # no device's, so no stub
-    for position, _, text in await log.db.read(as_stored):
-        event = rows.decoded(position, text)
-        return event if isinstance(event, LogContinued) else None
-    return None
+    found = await page_as_stored(log.db, log.log_id, 0, 1, limit=1)  # no device's, so no stub
+    event = rows.decoded(0, found[0].entry) if found else None
+    return event if isinstance(event, LogContinued) else None
 
 
 async def read_first(source: Source, size: int) -> LogContinued | None:
