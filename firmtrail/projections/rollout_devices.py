@@ -279,7 +279,8 @@ async def _ways(
     if not sample.found:
         return []
     if rollback.version is not None:
-        return [(rollback.version, 0, sample.found - sample.pinned)]
+        sent = sample.found - sample.pinned
+        return [(rollback.version, 0, sent)] if sent else []
     fallback = rollback.fallback
     if fallback is not None and is_withdrawn(control, rollback.model, fallback):
         fallback = None

@@ -91,6 +91,15 @@ async def test_a_recall_to_one_version_sends_all_but_the_pinned_ones_there(
     assert counted == RollbackCounts(8, 1, 0, 0, 8, (("1.1.0", 7),))
 
 
+async def test_a_recall_sends_no_device_away_if_all_are_pinned(
+    db: Database, recorder: Recorder, log_id: int
+) -> None:
+    names = [name for name in RUNS if name not in {"d8", "d9"}]
+    for name in names:
+        await record_events(recorder, log_id, [(f"device/{name}", DeviceChanged(pinned="1.3.0"))])
+    assert await counts(db, log_id, tried(version="1.1.0")) == RollbackCounts(8, 8, 0, 0, 8, ())
+
+
 async def test_rarer_versions_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollout_devices, "RETURNS_MAX", 1)
     one = RollbackCounts(5, 0, 0, 0, 5, (("1.0.0", 3), ("1.1.0", 1), ("1.2.0", 1)))
