@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from firmtrail.schema.migrations import steps
 from firmtrail.schema.partitions import BOUND
 
 RANGE_POSITIONS = 100_000_000
@@ -63,8 +64,6 @@ autovacuum_vacuum_insert_threshold = 100000,
 autovacuum_freeze_min_age = 0"""
 """As 0010_large.postgresql.sql sets it."""
 
-_NARROW = text("UPDATE instance SET compatible_from = :since WHERE compatible_from < :since")
-
 
 class Division(NamedTuple):
     """Says how `migrate` divides `events`."""
@@ -107,7 +106,7 @@ def divide(connection: Connection, positions: int) -> None:
     _attach(connection, "events_0", f"FROM (MINVALUE) TO ({stop})", triggers)
     _add(connection, stop, triggers)
     _run(connection, *(f"CREATE OR REPLACE VIEW {name} AS {query}" for name, query in views))
-    connection.execute(_NARROW, {"since": COMPATIBLE_FROM})
+    steps.keep_older_code_away(connection, COMPATIBLE_FROM)
 
 
 def _make_divided(connection: Connection, triggers: Iterable[_Trigger]) -> None:

@@ -7,13 +7,8 @@ is committed, so that a migration that was killed continues after it.
 from typing import Any
 
 from alembic import context
-from sqlalchemy import text
 
-_COMPATIBLE_FROM = """\
-UPDATE instance
-SET compatible_from = :since
-WHERE compatible_from IS NULL OR compatible_from < :since"""
-"""Never names older code than before: a revision does not say what was done apart from it."""
+from firmtrail.schema.migrations import steps
 
 
 def _state_compatibility(**given: Any) -> None:
@@ -23,7 +18,7 @@ def _state_compatibility(**given: Any) -> None:
     if compatible_from is not None:
         connection = context.get_context().connection
         assert connection is not None
-        connection.execute(text(_COMPATIBLE_FROM), {"since": compatible_from})
+        steps.keep_older_code_away(connection, compatible_from)
 
 
 context.configure(

@@ -13,9 +13,14 @@ skip the rows that are done.
 from collections.abc import Callable, Sequence
 
 from alembic import context, op
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from firmtrail.schema.migrations import statements
+
+_COMPATIBLE_FROM = text("""\
+UPDATE instance
+SET compatible_from = :since
+WHERE compatible_from IS NULL OR compatible_from < :since""")
 
 type OnMigrationProgress = Callable[[str, int], None]
 """Called with the name of the batch job, and the number of rows that are done."""
@@ -29,6 +34,12 @@ def run(shared: Sequence[str], own: Sequence[str] = (), postgres: Sequence[str] 
     for name in (*shared, *(f"{each}.{back_end}" for each in versions)):
         for statement in statements(name, back_end):
             op.execute(statement)
+
+
+def keep_older_code_away(connection: Connection, since: str) -> None:
+    """Stores that only code of this revision or a later one may use the database, unless it was
+    stored that only newer code may: something else that was done needs that."""
+    connection.execute(_COMPATIBLE_FROM, {"since": since})
 
 
 def in_batches(name: str, statement: str) -> None:
