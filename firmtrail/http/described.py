@@ -46,7 +46,7 @@ PARAMETERS = {
     "attribute": "key:value, can be repeated: only devices that say all of this of themselves.",
     "at": "Answer for this RFC 3339 time, by the devices' own order of their reports.",
     "cohort": "Only devices of this cohort.",
-    "count": "true adds `total`, the number of items on all pages. If no view counts the devices "
+    "count": "true adds `total`, the number of items on all pages. If no view counts the items "
     "of a list, a limited number is looked at; `total_is_at_least` is true if there may be more.",
     "current_version": "The version that the device runs.",
     "cursor": "`next` of the previous page; without it, the first page.",

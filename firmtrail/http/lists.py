@@ -28,7 +28,7 @@ from firmtrail.http.scalars import Cursor, Limit
 
 PAGE_ITEMS_MAX = 500
 COUNTED_PAGES_MAX = 40
-"""Limits the pages that a total of a list reads, if that list grows with the fleet."""
+"""Limits the pages that a total of a list reads, if no query counts its items."""
 CHECKSUM_BYTES = 16
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -125,13 +125,13 @@ async def answer(
 ) -> web.StreamResponse:
     """Answers one page as JSON, or the whole list as CSV or NDJSON, as Accept asks.
 
-    Without `count`, a requested total is found by fetching all pages. `key_type` is the type of the
+    Without `count`, a requested total is found as `count_some` does. `key_type` is the type of the
     list's sort keys.
     """
     media = _wanted_media(call)
     if media != respond.JSON:
         return await _whole(call, item, fetch, media)
-    counted = count or partial(_counted, fetch)
+    counted = count or partial(count_some, fetch)
     return await _one_page(call, fetch, counted if call.query.count else None, key_type)
 
 
@@ -156,17 +156,8 @@ async def _one_page(
     return respond.resource(call, body, page.log_size, VARIES | _link(call, cursor))
 
 
-async def _counted(fetch: FetchPage) -> int:
-    total, after = 0, None
-    while True:
-        page = await fetch(after, PAGE_ITEMS_MAX)
-        total, after = total + len(page.items), page.next
-        if after is None:
-            return total
-
-
 async def count_some(fetch: FetchPage) -> Total:
-    """Counts the items of a list that grows with the fleet, on its first `COUNTED_PAGES_MAX`
+    """Counts the items of a list that has no query for it, on its first `COUNTED_PAGES_MAX`
     pages."""
     total, after = 0, None
     for _ in range(COUNTED_PAGES_MAX):

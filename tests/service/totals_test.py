@@ -82,3 +82,10 @@ async def test_the_total_of_a_rollouts_devices_is_its_size(labelled: Site) -> No
     assert await totals(labelled, f"{path}?state=installed") == {"total": 0}
     some = {"total": 1, "total_is_at_least": True}
     assert await totals(labelled, f"{path}?state=pending") == some
+
+
+async def test_a_total_of_a_long_history_says_so(labelled: Site) -> None:
+    path = f"{D.removeprefix(f'{P}/')}/history?"
+    assert await totals(labelled, path) == {"total": 1}
+    await labelled.report({"version": "1.1.0"})
+    assert await totals(labelled, path) == {"total": 1, "total_is_at_least": True}
