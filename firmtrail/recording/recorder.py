@@ -240,16 +240,17 @@ class Recorder:
             with queue.apart(commands_of(unit)):
                 async with asyncio.timeout(ARCHIVE_S):
                     texts = await self._texts(needed)
+        except TimeoutError:
+            _give_answer(queue, unit, undecided(_SLOW))
+        except NoArchive:
+            _give_answer(queue, unit, undecided(_NOT_NAMED))
         except BaseException as error:
-            reason = error if isinstance(error, Exception) else RuntimeError("the server ends")
-            if isinstance(error, TimeoutError | NoArchive):
-                reason = undecided(_NOT_NAMED if isinstance(error, NoArchive) else _SLOW)
-            _give_answer(queue, unit, reason)
+            _give_answer(queue, unit, error)
             if isinstance(error, asyncio.CancelledError):
                 raise
-            return
-        queue.add(unit._replace(texts={**unit.texts, **texts}))
-        self._commit_units(log_id, queue)
+        else:
+            queue.add(unit._replace(texts={**unit.texts, **texts}))
+            self._commit_units(log_id, queue)
 
     async def _texts(self, needed: Sequence[Stub]) -> dict[Stub, str]:
         """Reads the texts of pruned entries, those of one file of the archive after each other.
