@@ -12,7 +12,6 @@ with the same sum without it.
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from hashlib import blake2b
-from itertools import groupby
 
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
@@ -52,15 +51,18 @@ ORDER BY given.position
 LIMIT $2"""
 
 _OF_EVENTS = """\
-SELECT events.position, identities.position
+SELECT
+    events.position, min(identities.position),
+    max(CASE WHEN identities.position = events.position THEN 1 ELSE 0 END)
 FROM events
 LEFT JOIN identities
     ON identities.log_id = events.log_id
     AND identities.stream = events.stream
     AND identities.event_id = events.event_id
 WHERE events.log_id = $1 AND events.position >= $2 AND events.position < $3
+GROUP BY events.position
 ORDER BY events.position
-LIMIT 10000"""
+LIMIT $4"""
 
 
 type _Identity = tuple[str, str, int]
@@ -137,12 +139,10 @@ async def _find_planted(log: AuditedLog, findings: Findings) -> None:
 async def _find_missing(log: AuditedLog, there: range, findings: Findings) -> None:
     """Adds a finding for each event that has no identity, or has it at another position."""
     for start in range(there.start, there.stop, PAGE_IDENTITIES):
-        args = (log.log_id, start, min(start + PAGE_IDENTITIES, there.stop))
-        rows = await log.db.read(Statement(_OF_EVENTS, args))
-        for position, same in groupby(rows, key=lambda row: row[0]):
-            found = [row[1] for row in same]
-            if found == [None]:
+        args = (log.log_id, start, min(start + PAGE_IDENTITIES, there.stop), PAGE_IDENTITIES)
+        for position, found, is_right in await log.db.read(Statement(_OF_EVENTS, args)):
+            if found is None:
                 findings.add(log.name, f"position {position}", "its row in identities is missing")
-            elif position not in found:
-                what = f"its row in identities says position {found[0]}"
+            elif not is_right:
+                what = f"its row in identities says position {found}"
                 findings.add(log.name, f"position {position}", what)
