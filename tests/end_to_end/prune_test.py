@@ -230,17 +230,22 @@ def test_a_file_that_is_served_is_not_pruned(
 
 @pytest.fixture
 async def service_url(database_url: str, back_end: object) -> str:
-    """The database as the role that serves reaches it."""
+    """The database as the role that serves reaches it; a file has no roles."""
     if back_end is None:
-        pytest.skip("a file has no roles")
+        return database_url
     await create_role(database_url, SERVICE)
     await migrate(migrating(database_url), INSTANCE, Roles(service=SERVICE))
     return database_url.replace("postgres@", f"{SERVICE}@")
 
 
 @pytest.mark.usefixtures("two_days_later")
-def test_the_role_that_serves_may_not_prune(archived: Pruned, service_url: str) -> None:
+def test_the_role_that_serves_may_not_prune(
+    archived: Pruned, service_url: str, back_end: object
+) -> None:
     done = archived.prune(database=service_url)
+    if back_end is None:
+        assert (done.exit_code, archived.pruned() > 0) == (DONE, True)
+        return
     assert done.exit_code == COULD_NOT_RUN
     assert "run the command as the owner of the database" in done.said
     assert archived.pruned() == 0
