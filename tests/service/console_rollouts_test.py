@@ -209,7 +209,7 @@ async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> Non
     assert "Where they go Version Devices 1.0.0 2" in text_of(asked)
     there = text_of(await read_page(fleet, "/releases/m/1.1.0/recall?to=1.2.0"))
     assert "Where they go Version Devices 1.2.0 2" in there
-    assert "Send them to: its previous version 1.2.0 1.0.0" in text_of(asked)
+    assert "Send them to: their previous versions 1.2.0 1.0.0" in text_of(asked)
     without = await send(fleet, "/releases/m/1.1.0/recall", hidden_fields(asked))
     assert without.status == 422
     done = await confirm(fleet, "/releases/m/1.1.0/recall", reason="It burns")

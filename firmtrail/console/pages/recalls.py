@@ -68,7 +68,7 @@ async def get_recall(call: Call[RecallQuery, None]) -> web.Response:
             looked_at_max=LOOKED_AT_MAX,
         )
         others = [key.version for key in offerable(now.control) if key.model == model]
-    choices = [Choice("its previous version", {"to": None}, to is None)]
+    choices = [Choice("their previous versions", {"to": None}, to is None)]
     choices += [Choice(each, {"to": each}, each == to) for each in others if each != bad]
     asked = _recall_of(model, bad, to, counts)._replace(choices=choices[:CHOICES_MAX])
     return confirm.page(call, asked, size=now.size)
