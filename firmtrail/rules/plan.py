@@ -8,6 +8,7 @@ no server ran then.
 Time while the rollout is paused, or the project halted, does not count.
 """
 
+import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -60,6 +61,12 @@ def at(plan: Sequence[PlanPhase], clock: PlanClock, halts: Halts, now_ms: int) -
         return clock
     passed_ms = counted_ms(halts, clock.counted_at_ms, now_ms)
     return clock._replace(spent_ms=clock.spent_ms + passed_ms, counted_at_ms=now_ms)
+
+
+def beginnings(plan: Sequence[PlanPhase], clock: PlanClock, halts: Halts) -> list[int]:
+    """Returns when time alone will begin each later phase, if nothing else is recorded."""
+    _, *later = clocks(plan, clock, halts, sys.maxsize)
+    return [each.began_at_ms for each in later]
 
 
 def phase_at(plan: Sequence[PlanPhase], clock: PlanClock, halts: Halts, now_ms: int) -> int:

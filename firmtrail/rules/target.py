@@ -5,7 +5,7 @@ refused, the answer is "none" with that reason, and never the answer of the next
 has a trail: the facts that each rule looked at, and its finding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from firmtrail.events.steering import Cause, Window
 from firmtrail.events.times import time_text
 from firmtrail.rules import offer, refusals, rollout, settings, window
-from firmtrail.rules.control import is_withdrawn
 from firmtrail.rules.offer import Offers
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.situation import (
@@ -26,6 +25,7 @@ from firmtrail.rules.situation import (
     Situation,
     TrailStep,
 )
+from firmtrail.rules.standing import Standing
 from firmtrail.rules.version import is_higher
 
 
@@ -107,32 +107,41 @@ def _checked(situation: Situation, verdict: _Verdict) -> _Verdict:
 def _passed_over(situation: Situation, rule: RuleName, verdict: _Verdict) -> str:
     """Returns why a device whose target is withdrawn is not sent to the version of another rollout
     that is higher than its own; "" if there is no such rollout."""
-    device = situation.device
-    meant = [
+    better = (
         each
-        for each in situation.control.deciding.get((device.model or "", None), ())
-        if each.id != verdict.rollout and rollout.is_meant(each, device)
-    ]
-    found = next((each for each in meant if _is_better(situation, each)), None)
-    if found is None:
+        for each in _meant(situation)
+        if each.rollout.id != verdict.rollout and _is_better(situation, each)
+    )
+    standing = next(better, None)
+    if standing is None:
         return ""
+    found = standing.rollout
     name = f"rollout {found.id} of {found.version}"
     if rule != "rollout" or verdict.rollout is None:
         decider = "the pin" if rule == "pin" else f"recall {verdict.rollout}"
         return f"; {decider} comes before {name}"
-    if not rollout.reaches(found, device.device, situation.at):
+    if not standing.reaches(situation.device.device):
         return f"; {name} does not reach it yet"
     if found.position < situation.control.rollouts[verdict.rollout].position:
         return f"; until it is aborted, rollout {verdict.rollout} comes before the older {name}"
     return f"; {name} is newer, and has not begun"
 
 
-def _is_better(situation: Situation, found: RolloutState) -> bool:
+def _is_better(situation: Situation, found: Standing) -> bool:
     """Returns whether a rollout could send the device to a higher version than its own."""
+    return not found.is_over and _is_news(situation, found.rollout)
+
+
+def _is_news(situation: Situation, found: RolloutState) -> bool:
+    """Returns whether a rollout leads to a higher version than the device's own."""
     assert found.version is not None, "a rollout has a version"
-    if is_withdrawn(situation.control, found.model, found.version):
-        return False
     return situation.version is not None and is_higher(found.version, situation.version)
+
+
+def _meant(situation: Situation, bad_version: str | None = None) -> Iterable[Standing]:
+    """Returns the rollouts that are meant for the device, the newest first: the rollbacks from a
+    bad version, or all others."""
+    return situation.control.standings.meant_for(situation.device, situation.now_ms, bad_version)
 
 
 def _enrolment(situation: Situation) -> _Finding:
@@ -160,28 +169,29 @@ def _pin(situation: Situation) -> _Finding:
     return _Verdict("pinned", f"it is pinned to {pinned}", pinned), "", inputs
 
 
-def _rollback_of(situation: Situation) -> RolloutState | None:
+def _rollback_of(situation: Situation) -> Standing | None:
     """Returns the newest rollback that names its current version and reaches it."""
     device = situation.device
-    if device.model is None or device.version is None:
+    if device.version is None:
         return None
-    for each in situation.control.deciding.get((device.model, device.version), ()):
-        if rollout.is_meant(each, device) and rollout.reaches(each, device.device, situation.at):
+    for each in _meant(situation, device.version):
+        if each.reaches(device.device):
             return each
     return None
 
 
-def _outranks_pin(situation: Situation, rollback: RolloutState | None) -> bool:
+def _outranks_pin(situation: Situation, rollback: Standing | None) -> bool:
     """Returns whether the rollback outranks the pin: only a pin on its bad version, or none."""
-    return rollback is not None and situation.device.pinned in {None, rollback.bad_version}
+    return rollback is not None and situation.device.pinned in {None, rollback.rollout.bad_version}
 
 
 def _rollback(situation: Situation) -> _Finding:
-    found = _rollback_of(situation)
+    standing = _rollback_of(situation)
     inputs: Inputs = {"version": situation.version}
-    if found is None:
+    if standing is None:
         return None, "no recall names its version and reaches it", inputs
-    inputs |= _inputs(found, situation)
+    found = standing.rollout
+    inputs |= _inputs(standing, situation)
     if found.phase == "paused":
         return _Verdict("paused", f"recall {found.id} is paused", rollout=found.id), "", inputs
     target = _way_back(situation, found)
@@ -229,9 +239,10 @@ def _chosen(offers: Offers, found: RolloutState) -> str | None:
 
 def runs_wanted(situation: Situation) -> tuple[str, str] | None:
     """Returns the device and its bad version, if a rollback needs to know what ran before."""
-    found = _rollback_of(situation)
-    if found is None or found.version is not None:
+    standing = _rollback_of(situation)
+    if standing is None or standing.rollout.version is not None:
         return None
+    found = standing.rollout
     chosen = _chosen(situation.offers, found)
     if chosen is not None and _unusable(situation, chosen) is None:
         return None
@@ -242,29 +253,31 @@ def runs_wanted(situation: Situation) -> tuple[str, str] | None:
 def _rollout(situation: Situation) -> _Finding:
     device = situation.device
     inputs: Inputs = {"model": device.model, "version": device.version}
-    reaching = [
-        each
-        for each in situation.control.deciding.get((device.model or "", None), ())
-        if rollout.is_meant(each, device) and rollout.reaches(each, device.device, situation.at)
-    ]
-    if not reaching:
+    found = _rollout_of(situation)
+    if found is None:
         return None, "no rollout reaches it", inputs
-    found = next((each for each in reaching if _has_begun(situation, each)), reaching[0])
     return _verdict_of(situation, found), "", inputs | _inputs(found, situation)
 
 
-def _has_begun(situation: Situation, found: RolloutState) -> bool:
-    """Returns whether the rollout is past its start and approved: until then, an older one that
-    reaches the device decides."""
-    return rollout.state_at(found, situation.now_ms) not in {"waiting", "scheduled"}
+def _rollout_of(situation: Situation) -> Standing | None:
+    """Returns the newest rollout that reaches the device and has begun; if none of those that reach
+    it has, the newest of them."""
+    newest = None
+    for each in _meant(situation):
+        if each.reaches(situation.device.device):
+            if each.has_begun:
+                return each
+            newest = newest or each
+    return newest
 
 
-def _verdict_of(situation: Situation, found: RolloutState) -> _Verdict:
+def _verdict_of(situation: Situation, standing: Standing) -> _Verdict:
+    found = standing.rollout
     assert found.version is not None, "a rollout has a version"
-    if is_withdrawn(situation.control, found.model, found.version):
+    if standing.is_over:
         return _Verdict("withdrawn", f"{found.version} is withdrawn", found.version, found.id)
     name, version = f"rollout {found.id}", found.version
-    match rollout.state_at(found, situation.now_ms):
+    match standing.state:
         case "waiting":
             return _Verdict("waiting", f"{name} waits for approval", version, found.id)
         case "paused":
@@ -304,16 +317,14 @@ def _window_of(situation: Situation, found: RolloutState) -> Window | None:
     return settings.window_of(of_project, own, device.model, device.cohort).times
 
 
-def _inputs(found: RolloutState, situation: Situation) -> Inputs:
-    at, device = situation.at, situation.device.device
+def _inputs(found: Standing, situation: Situation) -> Inputs:
     inputs: Inputs = {
-        "rollout": found.id,
-        "phase": rollout.state_at(found, at.now_ms),
-        "bucket": rollout.bucket(found.id, device),
-        "reach": rollout.reach_at(found, at),
+        "rollout": found.rollout.id,
+        "phase": found.state,
+        "bucket": rollout.bucket(found.rollout.id, situation.device.device),
+        "reach": found.reach,
     }
-    clock = rollout.clock_at(found, at)
-    return inputs if clock is None else inputs | {"plan_phase": clock.phase}
+    return inputs if found.phase is None else inputs | {"plan_phase": found.phase}
 
 
 def _follow_latest(situation: Situation) -> _Finding:
@@ -349,14 +360,7 @@ def _nothing(situation: Situation) -> _Finding:
 def _is_left_out(situation: Situation) -> bool:
     """Returns whether a rollout of a higher version is meant for it but has not reached its
     bucket."""
-    device = situation.device
-    return any(
-        each.version is not None
-        and device.version is not None
-        and rollout.is_meant(each, device)
-        and is_higher(each.version, device.version)
-        for each in situation.control.deciding.get((device.model or "", None), ())
-    )
+    return any(_is_news(situation, each.rollout) for each in _meant(situation))
 
 
 type _Rules = tuple[tuple[RuleName, Callable[[Situation], _Finding]], ...]

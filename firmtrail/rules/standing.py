@@ -1,0 +1,118 @@
+"""Says what the rollouts of a project do at a time, whichever device asks.
+
+How far a rollout is follows from its events and the time. Between two moments at which time changes
+a rollout, all of them stay as they are, so this is computed once for all devices that ask in
+between. `rollout.state_at`, `reach_at` and `clock_at` are the rules; this remembers their last
+answers.
+"""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from firmtrail.rules import plan, rollout
+from firmtrail.rules.device import DeviceState
+from firmtrail.rules.plan import Halts
+from firmtrail.rules.rollout import LiveState, PlanTime, RolloutState
+
+type Audience = tuple[str, str | None, str | None, bool]
+"""A model, the bad version of rollbacks (None: of other rollouts), a cohort (None: any that no
+rollout names), and whether the device has tags."""
+type AtMoment = Mapping[Audience, Sequence["Standing"]]
+"""The rollouts that may be meant for each audience, the newest first."""
+
+
+class Standing(Struct, frozen=True, gc=False):
+    """Holds what a rollout does at a time."""
+
+    rollout: RolloutState
+    state: LiveState
+    reach: int
+    """The number of buckets that it reaches."""
+    phase: int | None
+    """The phase of its plan, from 0; None without a plan, and until it is approved."""
+    is_over: bool
+    """Whether the release that it leads to was withdrawn."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Returns whether the rollout is past its start and approved: until then, an older one that
+        reaches the device decides."""
+        return self.state not in {"waiting", "scheduled"}
+
+    def reaches(self, device: str) -> bool:
+        """Returns whether the rollout reaches the device. One that reaches every bucket needs
+        none."""
+        return self.reach >= rollout.BUCKETS or rollout.bucket(self.rollout.id, device) < self.reach
+
+
+class Standings:
+    """Remembers what these rollouts, the newest first, do between two moments. `over` has the ids
+    of those whose release was withdrawn."""
+
+    def __init__(
+        self, rollouts: Sequence[RolloutState], halts: Halts, over: Collection[str]
+    ) -> None:
+        self._rollouts = rollouts
+        self._halts = halts
+        self._over = over
+        self.moments = _moments(rollouts, halts)
+        """The times at which a rollout changes because time passes."""
+        self._last: tuple[int, AtMoment] = (-1, {})
+        """How many of the moments had passed, and what was computed then."""
+
+    def meant_for(
+        self, device: DeviceState, now_ms: int, bad_version: str | None = None
+    ) -> Iterable[Standing]:
+        """Returns the rollouts that are meant for the device, the newest first: the rollbacks from
+        a bad version, or all others."""
+        found, key, tags = self._at(now_ms), (device.model or "", bad_version), device.tags
+        rollouts = found.get((*key, device.cohort, bool(tags)))
+        if rollouts is None:
+            rollouts = found.get((*key, None, bool(tags)), ())
+        if not tags:
+            return rollouts
+        return (each for each in rollouts if each.rollout.tag is None or each.rollout.tag in tags)
+
+    def _at(self, now_ms: int) -> AtMoment:
+        passed = bisect_right(self.moments, now_ms)
+        number, found = self._last
+        if number != passed:
+            found = self._computed(PlanTime(now_ms, self._halts))
+            self._last = passed, found
+        return found
+
+    def _computed(self, at: PlanTime) -> AtMoment:
+        by_key: dict[tuple[str, str | None], list[Standing]] = {}
+        for each in self._rollouts:
+            standing = self._standing(each, at)
+            by_key.setdefault((each.model, each.bad_version), []).append(standing)
+        return {
+            (*key, cohort, has_tags): [
+                each
+                for each in some
+                if each.rollout.cohort in {None, cohort}
+                if each.rollout.tag is None or has_tags
+            ]
+            for key, some in by_key.items()
+            for cohort in {None, *(each.rollout.cohort for each in some)}
+            for has_tags in (False, True)
+        }
+
+    def _standing(self, found: RolloutState, at: PlanTime) -> Standing:
+        clock = rollout.clock_at(found, at)
+        phase = None if clock is None else clock.phase
+        state, reach = rollout.state_at(found, at.now_ms), rollout.reach_at(found, at)
+        return Standing(found, state, reach, phase, found.id in self._over)
+
+
+def _moments(rollouts: Sequence[RolloutState], halts: Halts) -> list[int]:
+    starts = [each.start_at_ms for each in rollouts if each.start_at_ms is not None]
+    phases = [
+        began_at_ms
+        for each in rollouts
+        if each.clock is not None and each.is_ticking
+        for began_at_ms in plan.beginnings(each.plan, each.clock, halts)
+    ]
+    return sorted({*starts, *phases})
