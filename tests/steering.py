@@ -21,7 +21,16 @@ from firmtrail.events.steering import (
     UpdateOffered,
 )
 from firmtrail.projections.check_in import with_way_back
-from firmtrail.rules import control, device, device_order, offer, rollout, rollout_decisions, target
+from firmtrail.rules import (
+    control,
+    device,
+    device_order,
+    offer,
+    rollout,
+    rollout_decisions,
+    target,
+    trail,
+)
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offer
@@ -29,6 +38,7 @@ from firmtrail.rules.previous import PastRun
 from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.rollout import PlanTime, Recent, RolloutState
 from firmtrail.rules.situation import Decision, Situation
+from firmtrail.rules.trail import TrailStep
 
 DEFAULTS: dict[str, Any] = {"model": "m", "reach": 10_000}
 
@@ -139,9 +149,9 @@ class Fleet:
         return {key.version for key in self.control.releases if key.model == model}
 
     def case(self, name: str = "d1") -> Situation:
-        case = Situation(
-            self.control, self.states[name], list(self.offers.get(name, {}).values()), self.now_ms
-        )
+        state = self.states[name]
+        offers = offer.of_model(self.offers.get(name, {}).values(), state.model)
+        case = Situation(self.control, state, offers, self.now_ms)
         wanted = target.runs_wanted(case)
         if wanted is None:
             return case
@@ -163,6 +173,9 @@ class Fleet:
 
     def decide(self, name: str = "d1") -> Decision:
         return target.decide(self.case(name))
+
+    def trail(self, name: str = "d1") -> list[TrailStep]:
+        return trail.trail(self.case(name))
 
     def check_in(self, name: str = "d1") -> Decision:
         """Decides, and records the offer if it is new."""

@@ -132,7 +132,8 @@ async def case_of(
     device ran before, the case includes it."""
     now_ms = call.services.access.now_ms()
     zone = await _timezone(call, state.device) if control.asks_for_zones else None
-    case = Situation(control, state, seen.offers, now_ms, zone, protocol=protocol)
+    offers = offer.of_model(seen.offers, state.model)
+    case = Situation(control, state, offers, now_ms, zone, protocol=protocol)
     wanted = target.runs_wanted(case)
     if wanted is None:
         return case

@@ -14,7 +14,7 @@ from firmtrail.database.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections import device_current, device_history, device_offers, history_lines
 from firmtrail.projections.device_asks import OPEN
 from firmtrail.projections.view import generation_of
-from firmtrail.rules import target
+from firmtrail.rules import offer, target
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offers
@@ -155,7 +155,9 @@ async def cases(
     names = [state.device for state, _ in of_devices] if control.asks_for_zones else []
     said = await zones(db, log_id, names)
     found = [
-        Situation(control, state, offers, now_ms, said.get(state.device))
+        Situation(
+            control, state, offer.of_model(offers, state.model), now_ms, said.get(state.device)
+        )
         for state, offers in of_devices
     ]
     wanted = [way for case in found if (way := target.runs_wanted(case))]

@@ -59,7 +59,7 @@ def _situation(draft: Draft, check_in: CheckIn) -> Situation | None:
     steering, state = draft.fold.steering, draft.fold.states.get(check_in.device)
     if state is None or state.decommissioned:
         return None
-    offers = list(steering.offers.get(check_in.device, {}).values())
+    offers = offer.of_model(steering.offers.get(check_in.device, {}).values(), state.model)
     device = with_running(state, check_in.running)
     timezone, protocol = check_in.timezone, check_in.protocol
     return Situation(draft.control, device, offers, draft.now_ms, timezone, protocol=protocol)

@@ -138,7 +138,10 @@ def of_model(offers: Iterable[Offer], model: str | None) -> list[Offer]:
 
 def attempts(offers: Offers, version: str) -> int:
     """Returns the number of the device's attempts at this version; `offers` are of its model."""
-    return next((offer.attempts for offer in offers if offer.version == version), 0)
+    for offer in offers:
+        if offer.version == version:
+            return offer.attempts
+    return 0
 
 
 def latest(offers: Iterable[Offer]) -> Offer | None:
@@ -148,10 +151,11 @@ def latest(offers: Iterable[Offer]) -> Offer | None:
 def made(offers: Offers, source: str, version: str) -> Offer | None:
     """Returns the offer of this version that this source has made for the device's next attempt, if
     it has; `offers` are of its model."""
-    wanted = source, version, attempts(offers, version) + 1
-    return next(
-        (each for each in offers if (each.source, each.version, each.attempt) == wanted), None
-    )
+    attempt = attempts(offers, version) + 1
+    for each in offers:
+        if each.version == version and each.source == source and each.attempt == attempt:
+            return each
+    return None
 
 
 def is_made(offers: Offers, source: str, version: str) -> bool:

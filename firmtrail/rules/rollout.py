@@ -7,7 +7,6 @@ How many devices a rollout with a plan reaches depends on the time, so it is ask
 `PlanTime`: the time, and the halts that do not count.
 """
 
-from functools import lru_cache
 from hashlib import sha256
 from typing import Literal, NamedTuple
 
@@ -137,7 +136,6 @@ def stream(rollout_id: str) -> str:
     return f"rollout/{rollout_id}"
 
 
-@lru_cache(maxsize=256)
 def bucket(rollout_id: str, device: str) -> int:
     """Returns the device's bucket, below `BUCKETS`. It never changes in one rollout."""
     digest = sha256(f"{rollout_id}/{device}".encode()).digest()

@@ -6,7 +6,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from firmtrail.events.steering import Cause
-from firmtrail.rules import offer
 from firmtrail.rules.artifact import NATIVE, Protocol
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
@@ -38,19 +37,6 @@ type RuleName = Literal[
 ]
 
 
-type Inputs = dict[str, str | int | bool | None]
-"""The facts that a rule looked at, by name."""
-
-
-class TrailStep(Struct, frozen=True, gc=False):
-    """Holds the facts that one rule looked at, and its finding."""
-
-    rule: RuleName
-    decides: bool
-    says: str
-    inputs: Inputs
-
-
 class Decision(Struct, frozen=True, gc=False):
     """Holds what a device should do, and why."""
 
@@ -62,7 +48,6 @@ class Decision(Struct, frozen=True, gc=False):
     rule: RuleName
     target: str | None
     """The version that the deciding rule is about."""
-    trail: tuple[TrailStep, ...]
     not_before_ms: int | None = None
     """The time at which a "none" ends, where only time decides: a start, or the next opening of a
     window."""
@@ -78,8 +63,9 @@ class Situation(Struct, frozen=True, gc=False):
 
     control: Control
     device: DeviceState
-    of_all_models: Offers
-    """Every offer of the device, including those from when it had another model."""
+    offers: Offers
+    """The offers that count, those of its model: one version of another model is another
+    release."""
     now_ms: int
     """The time to decide for."""
     timezone: str | None = None
@@ -88,11 +74,6 @@ class Situation(Struct, frozen=True, gc=False):
     """The last good version that the device ran; set if a rollback needs it (`runs_wanted`)."""
     protocol: Protocol = NATIVE
     """The protocol that the device speaks; it matters where the device gets a single artifact."""
-
-    @property
-    def offers(self) -> Offers:
-        """Returns the offers that count: one version of another model is another release."""
-        return offer.of_model(self.of_all_models, self.device.model)
 
     @property
     def version(self) -> str | None:

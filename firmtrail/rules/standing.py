@@ -67,10 +67,10 @@ class Standings:
     ) -> Iterable[Standing]:
         """Returns the rollouts that are meant for the device, the newest first: the rollbacks from
         a bad version, or all others."""
-        found, key, tags = self._at(now_ms), (device.model or "", bad_version), device.tags
-        rollouts = found.get((*key, device.cohort, bool(tags)))
+        found, model, tags = self._at(now_ms), device.model or "", device.tags
+        rollouts = found.get((model, bad_version, device.cohort, bool(tags)))
         if rollouts is None:
-            rollouts = found.get((*key, None, bool(tags)), ())
+            rollouts = found.get((model, bad_version, None, bool(tags)), ())
         if not tags:
             return rollouts
         return (each for each in rollouts if each.rollout.tag is None or each.rollout.tag in tags)

@@ -1,8 +1,8 @@
-"""Decides what a device should run, and explains why, in one function.
+"""Decides what a device should run, and says why.
 
 The rules are tried in their order, and the first that applies decides alone: if its target is
-refused, the answer is "none" with that reason, and never the answer of the next rule. The decision
-has a trail: the facts that each rule looked at, and its finding.
+refused, the answer is "none" with that reason, and never the answer of the next rule. `trail` shows
+the findings of all rules to people.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,24 +12,22 @@ from msgspec.structs import replace
 
 from firmtrail.events.steering import Cause, Window
 from firmtrail.events.times import time_text
-from firmtrail.rules import offer, refusals, rollout, settings, window
+from firmtrail.rules import offer, refusals, settings, window
 from firmtrail.rules.offer import Offers
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.situation import (
     CAUSES,
     Action,
     Decision,
-    Inputs,
     Reason,
     RuleName,
     Situation,
-    TrailStep,
 )
 from firmtrail.rules.standing import Standing
 from firmtrail.rules.version import is_higher
 
 
-class _Verdict(Struct, frozen=True, gc=False):
+class RuleVerdict(Struct, frozen=True, gc=False):
     """Holds the result of a rule that applies: a reason for no update, or a cause with its
     target."""
 
@@ -40,8 +38,8 @@ class _Verdict(Struct, frozen=True, gc=False):
     not_before_ms: int | None = None
 
 
-type _Finding = tuple[_Verdict | None, str, Inputs]
-"""The verdict, or None and why the rule does not apply; and the facts that the rule looked at."""
+type RuleFinding = RuleVerdict | str
+"""The verdict of a rule, or why the rule does not apply."""
 
 
 def cause_of(decision: Decision) -> Cause:
@@ -55,24 +53,14 @@ def cause_of(decision: Decision) -> Cause:
 
 def decide(situation: Situation) -> Decision:
     """Returns what the device should run, by the first rule that applies."""
-    trail: list[TrailStep] = []
-    for rule, apply in _PENDING if situation.device.pending else _RULES:
-        verdict, says, inputs = apply(situation)
-        if verdict is None:
-            trail.append(TrailStep(rule, False, says, inputs))  # noqa: FBT003
-            continue
-        verdict = _checked(situation, verdict)
-        if verdict.reason == "withdrawn":
-            says = f"{verdict.says}{_passed_over(situation, rule, verdict)}"
-            verdict = replace(verdict, says=says)
-        trail.append(TrailStep(rule, True, verdict.says, inputs))  # noqa: FBT003
-        return _decision(situation, rule, verdict, trail)
+    for rule, apply in rules_of(situation):
+        found = apply(situation)
+        if not isinstance(found, str):
+            return _decision(situation, rule, checked(situation, found))
     raise AssertionError("the last rule always decides")
 
 
-def _decision(
-    situation: Situation, rule: RuleName, verdict: _Verdict, trail: list[TrailStep]
-) -> Decision:
+def _decision(situation: Situation, rule: RuleName, verdict: RuleVerdict) -> Decision:
     action: Action = "none"
     if verdict.reason in CAUSES:
         is_lower = (
@@ -89,12 +77,11 @@ def _decision(
         verdict.reason,
         rule,
         verdict.target,
-        tuple(trail),
         verdict.not_before_ms,
     )
 
 
-def _checked(situation: Situation, verdict: _Verdict) -> _Verdict:
+def checked(situation: Situation, verdict: RuleVerdict) -> RuleVerdict:
     """Returns the verdict, or the refusal of its target."""
     if verdict.reason not in CAUSES or verdict.target is None:
         return verdict
@@ -104,77 +91,46 @@ def _checked(situation: Situation, verdict: _Verdict) -> _Verdict:
     return replace(verdict, reason=refused[0], says=refused[1])
 
 
-def _passed_over(situation: Situation, rule: RuleName, verdict: _Verdict) -> str:
-    """Returns why a device whose target is withdrawn is not sent to the version of another rollout
-    that is higher than its own; "" if there is no such rollout."""
-    better = (
-        each
-        for each in _meant(situation)
-        if each.rollout.id != verdict.rollout and _is_better(situation, each)
-    )
-    standing = next(better, None)
-    if standing is None:
-        return ""
-    found = standing.rollout
-    name = f"rollout {found.id} of {found.version}"
-    if rule != "rollout" or verdict.rollout is None:
-        decider = "the pin" if rule == "pin" else f"recall {verdict.rollout}"
-        return f"; {decider} comes before {name}"
-    if not standing.reaches(situation.device.device):
-        return f"; {name} does not reach it yet"
-    if found.position < situation.control.rollouts[verdict.rollout].position:
-        return f"; until it is aborted, rollout {verdict.rollout} comes before the older {name}"
-    return f"; {name} is newer, and has not begun"
-
-
-def _is_better(situation: Situation, found: Standing) -> bool:
-    """Returns whether a rollout could send the device to a higher version than its own."""
-    return not found.is_over and _is_news(situation, found.rollout)
-
-
-def _is_news(situation: Situation, found: RolloutState) -> bool:
+def is_news(situation: Situation, found: RolloutState) -> bool:
     """Returns whether a rollout leads to a higher version than the device's own."""
     assert found.version is not None, "a rollout has a version"
     return situation.version is not None and is_higher(found.version, situation.version)
 
 
-def _meant(situation: Situation, bad_version: str | None = None) -> Iterable[Standing]:
+def meant(situation: Situation, bad_version: str | None = None) -> Iterable[Standing]:
     """Returns the rollouts that are meant for the device, the newest first: the rollbacks from a
     bad version, or all others."""
     return situation.control.standings.meant_for(situation.device, situation.now_ms, bad_version)
 
 
-def _enrolment(situation: Situation) -> _Finding:
-    return _Verdict("pending", "it waits to be accepted"), "", {"pending": situation.device.pending}
+def _enrolment(_situation: Situation) -> RuleFinding:
+    return RuleVerdict("pending", "it waits to be accepted")
 
 
-def _halt(situation: Situation) -> _Finding:
+def _halt(situation: Situation) -> RuleFinding:
     halt = situation.control.halt
-    inputs: Inputs = {"halt": halt}
     if halt is None:
-        return None, "the project is not halted", inputs
-    if halt == "rollouts" and _outranks_pin(situation, _rollback_of(situation)):
-        return None, "the halt does not stop recalls", inputs
-    return _Verdict("halted", "the project is halted"), "", inputs
+        return "the project is not halted"
+    if halt == "rollouts" and _outranks_pin(situation, rollback_of(situation)):
+        return "the halt does not stop recalls"
+    return RuleVerdict("halted", "the project is halted")
 
 
-def _pin(situation: Situation) -> _Finding:
+def _pin(situation: Situation) -> RuleFinding:
     pinned = situation.device.pinned
-    inputs: Inputs = {"pinned": pinned, "version": situation.version}
     if pinned is None:
-        return None, "it is not pinned", inputs
-    rollback = _rollback_of(situation)
-    if rollback is not None and _outranks_pin(situation, rollback):
-        return None, f"a recall outranks the pin on {pinned}", inputs
-    return _Verdict("pinned", f"it is pinned to {pinned}", pinned), "", inputs
+        return "it is not pinned"
+    if _outranks_pin(situation, rollback_of(situation)):
+        return f"a recall outranks the pin on {pinned}"
+    return RuleVerdict("pinned", f"it is pinned to {pinned}", pinned)
 
 
-def _rollback_of(situation: Situation) -> Standing | None:
+def rollback_of(situation: Situation) -> Standing | None:
     """Returns the newest rollback that names its current version and reaches it."""
     device = situation.device
     if device.version is None:
         return None
-    for each in _meant(situation, device.version):
+    for each in meant(situation, device.version):
         if each.reaches(device.device):
             return each
     return None
@@ -185,21 +141,19 @@ def _outranks_pin(situation: Situation, rollback: Standing | None) -> bool:
     return rollback is not None and situation.device.pinned in {None, rollback.rollout.bad_version}
 
 
-def _rollback(situation: Situation) -> _Finding:
-    standing = _rollback_of(situation)
-    inputs: Inputs = {"version": situation.version}
+def _rollback(situation: Situation) -> RuleFinding:
+    standing = rollback_of(situation)
     if standing is None:
-        return None, "no recall names its version and reaches it", inputs
+        return "no recall names its version and reaches it"
     found = standing.rollout
-    inputs |= _inputs(standing, situation)
     if found.phase == "paused":
-        return _Verdict("paused", f"recall {found.id} is paused", rollout=found.id), "", inputs
+        return RuleVerdict("paused", f"recall {found.id} is paused", rollout=found.id)
     target = _way_back(situation, found)
     if target is None:
-        return _Verdict("no_previous", _no_way_back(situation, found), rollout=found.id), "", inputs
+        return RuleVerdict("no_previous", _no_way_back(situation, found), rollout=found.id)
     says = f"recall {found.id} sends it from {found.bad_version} to {target}"
-    verdict = _Verdict("rollback", says, target, found.id)
-    return _outside_window(situation, found, target) or verdict, "", inputs
+    verdict = RuleVerdict("rollback", says, target, found.id)
+    return _outside_window(situation, found, target) or verdict
 
 
 def _way_back(situation: Situation, found: RolloutState) -> str | None:
@@ -239,7 +193,7 @@ def _chosen(offers: Offers, found: RolloutState) -> str | None:
 
 def runs_wanted(situation: Situation) -> tuple[str, str] | None:
     """Returns the device and its bad version, if a rollback needs to know what ran before."""
-    standing = _rollback_of(situation)
+    standing = rollback_of(situation)
     if standing is None or standing.rollout.version is not None:
         return None
     found = standing.rollout
@@ -250,20 +204,16 @@ def runs_wanted(situation: Situation) -> tuple[str, str] | None:
     return situation.device.device, found.bad_version
 
 
-def _rollout(situation: Situation) -> _Finding:
-    device = situation.device
-    inputs: Inputs = {"model": device.model, "version": device.version}
-    found = _rollout_of(situation)
-    if found is None:
-        return None, "no rollout reaches it", inputs
-    return _verdict_of(situation, found), "", inputs | _inputs(found, situation)
+def _rollout(situation: Situation) -> RuleFinding:
+    found = rollout_of(situation)
+    return "no rollout reaches it" if found is None else _verdict_of(situation, found)
 
 
-def _rollout_of(situation: Situation) -> Standing | None:
+def rollout_of(situation: Situation) -> Standing | None:
     """Returns the newest rollout that reaches the device and has begun; if none of those that reach
     it has, the newest of them."""
     newest = None
-    for each in _meant(situation):
+    for each in meant(situation):
         if each.reaches(situation.device.device):
             if each.has_begun:
                 return each
@@ -271,26 +221,26 @@ def _rollout_of(situation: Situation) -> Standing | None:
     return newest
 
 
-def _verdict_of(situation: Situation, standing: Standing) -> _Verdict:
+def _verdict_of(situation: Situation, standing: Standing) -> RuleVerdict:
     found = standing.rollout
     assert found.version is not None, "a rollout has a version"
     if standing.is_over:
-        return _Verdict("withdrawn", f"{found.version} is withdrawn", found.version, found.id)
+        return RuleVerdict("withdrawn", f"{found.version} is withdrawn", found.version, found.id)
     name, version = f"rollout {found.id}", found.version
     match standing.state:
         case "waiting":
-            return _Verdict("waiting", f"{name} waits for approval", version, found.id)
+            return RuleVerdict("waiting", f"{name} waits for approval", version, found.id)
         case "paused":
-            return _Verdict("paused", f"{name} is paused", version, found.id)
+            return RuleVerdict("paused", f"{name} is paused", version, found.id)
         case "scheduled" if (start_ms := found.start_at_ms) is not None:
             says = f"{name} starts at {time_text(start_ms)}"
-            return _Verdict("scheduled", says, version, found.id, start_ms)
-    return _outside_window(situation, found, version) or _Verdict(
+            return RuleVerdict("scheduled", says, version, found.id, start_ms)
+    return _outside_window(situation, found, version) or RuleVerdict(
         "rollout", f"{name} sends it to {version}", version, found.id
     )
 
 
-def _outside_window(situation: Situation, found: RolloutState, version: str) -> _Verdict | None:
+def _outside_window(situation: Situation, found: RolloutState, version: str) -> RuleVerdict | None:
     """Returns the verdict that the device waits for the window to open. Returns None if it is open,
     and if an offer was made inside it, which stays valid."""
     times = _window_of(situation, found)
@@ -305,7 +255,7 @@ def _outside_window(situation: Situation, found: RolloutState, version: str) -> 
     when = f"opens at {time_text(opens_ms)}" if opens_ms else "never opens again"
     kind = "recall" if found.is_rollback else "rollout"
     says = f"the window of {kind} {found.id} {when}"
-    return _Verdict("window", says, version, found.id, opens_ms)
+    return RuleVerdict("window", says, version, found.id, opens_ms)
 
 
 def _window_of(situation: Situation, found: RolloutState) -> Window | None:
@@ -317,55 +267,38 @@ def _window_of(situation: Situation, found: RolloutState) -> Window | None:
     return settings.window_of(of_project, own, device.model, device.cohort).times
 
 
-def _inputs(found: Standing, situation: Situation) -> Inputs:
-    inputs: Inputs = {
-        "rollout": found.rollout.id,
-        "phase": found.state,
-        "bucket": rollout.bucket(found.rollout.id, situation.device.device),
-        "reach": found.reach,
-    }
-    return inputs if found.phase is None else inputs | {"plan_phase": found.phase}
-
-
-def _follow_latest(situation: Situation) -> _Finding:
-    follows = situation.control.settings.follow_latest
-    found = situation.control.followed.get(situation.device.model or "")
-    latest = found.version if found else None
-    inputs: Inputs = {"follow_latest": follows, "latest": latest}
-    if not follows:
-        return None, "the project does not follow the latest release", inputs
+def _follow_latest(situation: Situation) -> RuleFinding:
+    control = situation.control
+    if not control.settings.follow_latest:
+        return "the project does not follow the latest release"
+    latest = control.followed.get(situation.device.model or "")
     if latest is None:
-        return None, "its model has no release that no rollout carries", inputs
-    return (
-        _Verdict("follow_latest", f"the project follows the latest, {latest}", latest),
-        "",
-        inputs,
-    )
+        return "its model has no release that no rollout carries"
+    says = f"the project follows the latest, {latest.version}"
+    return RuleVerdict("follow_latest", says, latest.version)
 
 
-def _nothing(situation: Situation) -> _Finding:
+def _nothing(situation: Situation) -> RuleFinding:
     device, control = situation.device, situation.control
-    latest = control.latest.get(device.model or "")
-    inputs: Inputs = {"model": device.model, "version": device.version}
-    inputs |= {"latest": latest.version if latest else None}
     if device.model not in control.models:
-        return _Verdict("no_release", "its model has no release"), "", inputs
+        return RuleVerdict("no_release", "its model has no release")
     if device.version is None:
-        return _Verdict("unknown_version", "it has not yet reported what it runs"), "", inputs
+        return RuleVerdict("unknown_version", "it has not yet reported what it runs")
+    latest = control.latest.get(device.model or "")
     if _is_left_out(situation) or (latest and is_higher(latest.version, device.version)):
-        return _Verdict("not_reached", "a higher release does not reach it yet"), "", inputs
-    return _Verdict("up_to_date", "no higher release is meant for it"), "", inputs
+        return RuleVerdict("not_reached", "a higher release does not reach it yet")
+    return RuleVerdict("up_to_date", "no higher release is meant for it")
 
 
 def _is_left_out(situation: Situation) -> bool:
     """Returns whether a rollout of a higher version is meant for it but has not reached its
     bucket."""
-    return any(_is_news(situation, each.rollout) for each in _meant(situation))
+    return any(is_news(situation, each.rollout) for each in meant(situation))
 
 
-type _Rules = tuple[tuple[RuleName, Callable[[Situation], _Finding]], ...]
+type Rules = tuple[tuple[RuleName, Callable[[Situation], RuleFinding]], ...]
 
-_RULES: _Rules = (
+_RULES: Rules = (
     ("halt", _halt),
     ("pin", _pin),
     ("rollback", _rollback),
@@ -373,4 +306,9 @@ _RULES: _Rules = (
     ("follow_latest", _follow_latest),
     ("nothing", _nothing),
 )
-_PENDING: _Rules = (("enrolment", _enrolment),)
+_PENDING: Rules = (("enrolment", _enrolment),)
+
+
+def rules_of(situation: Situation) -> Rules:
+    """Returns the rules for the device, in their order."""
+    return _PENDING if situation.device.pending else _RULES

@@ -199,7 +199,7 @@ def test_a_way_back_that_is_withdrawn_is_chosen_again(fleet: Fleet) -> None:
     assert said(fleet.check_in()) == ("rollback", "1.0.0", "rollback")
     fleet.withdraw("1.0.0")
     assert said(fleet.decide()) == ("none", None, "no_previous")
-    assert fleet.decide().trail[-1].says == (
+    assert fleet.trail()[-1].says == (
         "1.0.0 is withdrawn, and there is no earlier good version to go back to from 1.2.0"
     )
 
@@ -213,7 +213,7 @@ def test_a_way_back_that_is_exhausted_is_chosen_again(fleet: Fleet) -> None:
             assert said(fleet.check_in()) == ("rollback", version, "rollback")
             fleet.report(version, "failed")
     assert said(fleet.check_in()) == ("none", None, "no_previous")
-    assert "3 of 3 attempts at 1.0.0 failed" in fleet.decide().trail[-1].says
+    assert "3 of 3 attempts at 1.0.0 failed" in fleet.trail()[-1].says
     fleet.record("device/d1", AttemptsCleared("1.0.0"))
     assert said(fleet.check_in()) == ("rollback", "1.0.0", "rollback")
 
@@ -276,7 +276,7 @@ def test_a_target_that_a_device_failed_too_often_is_not_offered_again(fleet: Fle
 
 def test_the_trail_lists_every_rule_up_to_the_deciding_one(fleet: Fleet) -> None:
     fleet.roll_out("1.1.0")
-    trail = fleet.decide().trail
+    trail = fleet.trail()
     assert [(step.rule, step.decides) for step in trail] == [
         ("halt", False),
         ("pin", False),

@@ -21,7 +21,7 @@ def says(fleet: Fleet) -> str:
     """Returns the reason of the rule that decides, which refuses a withdrawn release."""
     decision = fleet.decide()
     assert (decision.action, decision.reason) == ("none", "withdrawn")
-    return decision.trail[-1].says
+    return fleet.trail()[-1].says
 
 
 def test_a_withdrawn_release_alone_is_the_reason(fleet: Fleet) -> None:

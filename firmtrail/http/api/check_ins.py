@@ -146,8 +146,7 @@ def _ordinal(decided: DecidedDevice) -> int | None:
     decision = decided.decision
     if decision.version is None:
         return None
-    offers = offer.of_model(decided.seen.offers, decided.state.model)
-    made = offer.made(offers, decision.source, decision.version)
+    made = offer.made(decided.case.offers, decision.source, decision.version)
     return made.ordinal if made else None
 
 

@@ -22,6 +22,7 @@ from firmtrail.rules.reaching import Reaching
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.situation import Action, Reason
+from firmtrail.rules.trail import trail
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +107,7 @@ async def get_explanation(call: Call[ExplainQuery, None]) -> web.Response:
         reason=decision.reason,
         rules=[
             Rule(rule=each.rule, decides=each.decides, says=each.says, inputs=each.inputs)
-            for each in decision.trail
+            for each in trail(decided.case)
         ],
         phase=None if reached is None else _phase(*reached),
         artifacts=_artifacts(decided),
