@@ -16,7 +16,6 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from firmtrail.access import attributes
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Reader, Row, Statement, Unavailable, Value
 from firmtrail.http.call import AnyCall
@@ -24,7 +23,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.projections import check_in, device_history
 from firmtrail.projections.check_in import DeviceAtCheckIn
 from firmtrail.recording.check_ins import CheckIn
-from firmtrail.rules import offer, target, window
+from firmtrail.rules import offer, target
 from firmtrail.rules.artifact import NATIVE, Protocol
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState, device_decommissioned
@@ -144,8 +143,7 @@ async def case_of(
 
 async def _timezone(call: AnyCall, device: str) -> str | None:
     """Returns the time zone that the device says it is in."""
-    said = await attributes.read(call.db, call.project, device)
-    return said.data.get(window.TIMEZONE)
+    return check_in.zone_of(await call.services.queries.zones.get((call.log_id, device)))
 
 
 async def known_device(call: AnyCall, *, protocol: Protocol = NATIVE) -> KnownDevice:

@@ -22,5 +22,7 @@ class Queries:
         """Reads what a poll in a protocol made by others needs to know of a device."""
         self.saying: Coalescer[DeviceKey] = Coalescer(db, check_in.load_saying)
         """Reads the same, and what the device says of itself."""
+        self.zones: Coalescer[DeviceKey] = Coalescer(db, check_in.load_zones)
+        """Reads the time zone that a device says it is in."""
         self.ways_back = Coalescer(db, device_history.runs)
         """Reads what a device ran before a bad version, as of a size of the log."""

@@ -54,7 +54,7 @@ _LOOK_SAYING = _look(",\n    said.data", _SAID)
 _LOOK_POLLING = _look(",\n    said.changed_at_ms", _SAID)
 
 _SAYING = """\
-SELECT given.device, said.data
+SELECT given.n, said.data
 FROM given
 JOIN log_heads ON log_heads.log_id = given.log_id
 JOIN reported_attributes AS said
@@ -101,8 +101,11 @@ class DeviceAtCheckIn(Struct, frozen=True, gc=False):
 def load(keys: Sequence[tuple[Value, ...]]) -> Statement:
     """Reads rows for each (log_id, device), each after its `n`; `device_of` decodes those of one
     device."""
-    given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
-    return Statement(_LOOK, (), given)
+    return Statement(_LOOK, (), _given(keys))
+
+
+def _given(keys: Sequence[tuple[Value, ...]]) -> Given:
+    return Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
 
 
 def load_saying(keys: Sequence[tuple[Value, ...]]) -> Statement:
@@ -173,9 +176,19 @@ async def zones(db: Reader, log_id: int, devices: Sequence[str]) -> dict[str, st
     there are no devices; a device without attributes is left out."""
     if not devices:
         return {}
-    given = Given("log_id bigint, device text", [(log_id, each) for each in devices])
-    rows = await db.read(Statement(_SAYING, (), given))
-    return {device: _saying(data).timezone for device, data in rows}
+    rows = await db.read(load_zones([(log_id, each) for each in devices]))
+    return {devices[n]: _saying(data).timezone for n, data in rows}
+
+
+def load_zones(keys: Sequence[tuple[Value, ...]]) -> Statement:
+    """Reads a row for each (log_id, device) that says something of itself, after its `n`; `zone_of`
+    decodes those of one device."""
+    return Statement(_SAYING, (), _given(keys))
+
+
+def zone_of(rows: Sequence[Row]) -> str | None:
+    """Returns the time zone that a device says it is in."""
+    return _saying(rows[0][0]).timezone if rows else None
 
 
 def with_way_back(case: Situation, runs: device_history.Runs) -> Situation:
