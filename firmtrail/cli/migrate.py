@@ -12,7 +12,7 @@ from firmtrail.database.file_lock import Locked
 from firmtrail.exits import CouldNotRun
 from firmtrail.schema import checks, migrations, partitions
 from firmtrail.schema import migrate as schema
-from firmtrail.schema.dividing import RANGE_POSITIONS, Division
+from firmtrail.schema.dividing import RANGE_POSITIONS, Division, MisplacedEvents
 from firmtrail.schema.partitions import Partition
 
 
@@ -94,6 +94,8 @@ async def _migrate(
                 progress=lambda name, done: note(f"{name}: {done} rows"),
             )
             return await partitions.partitions(db) if database.has_roles else []
+    except MisplacedEvents as error:
+        raise CouldNotRun(str(error)) from error
     except DBAPIError as error:
         reason = str(error.orig).partition(">: ")[2] or str(error.orig)
         raise CouldNotRun(

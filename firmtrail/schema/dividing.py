@@ -14,7 +14,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
+from firmtrail.eventstore.merkle import TILE_WIDTH
+from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.schema.migrations import steps
 from firmtrail.schema.partitions import BOUND
 
@@ -25,7 +28,26 @@ COMPATIBLE_FROM = "0015"
 
 _IS_DIVIDED = text("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass('events')")
 
-_LARGEST = text("SELECT coalesce(max(size), 0) FROM log_heads")
+_LARGEST = text("""\
+SELECT project, number, size, (
+    SELECT coalesce(max(subtrees.number) + 1, 0)
+    FROM subtrees
+    WHERE subtrees.log_id = log_heads.log_id AND subtrees.level = 1)
+FROM log_heads
+ORDER BY size DESC
+LIMIT 1""")
+"""The largest log, and how many full tiles its tree has. The role that serves may write any size
+into a head, but `subtrees` takes only the next row of a level."""
+
+_OUTSIDE = """\
+SELECT log_heads.project, log_heads.number, outside.log_id, outside.position
+FROM (
+    SELECT log_id, position
+    FROM {table}
+    WHERE NOT ({condition})
+    ORDER BY position
+    LIMIT 1) AS outside
+LEFT JOIN log_heads ON log_heads.log_id = outside.log_id"""
 
 _LAST = text("SELECT name, start FROM event_partitions WHERE stop IS NULL")
 
@@ -63,6 +85,18 @@ autovacuum_vacuum_insert_scale_factor = 0,
 autovacuum_vacuum_insert_threshold = 100000,
 autovacuum_freeze_min_age = 0"""
 """As 0010_large.postgresql.sql sets it."""
+
+
+class MisplacedEvents(Exception):
+    """A head or an event is where no log has come. Only a role that may append can do that. Nothing
+    was divided, and no constraint is left: `events` takes appends as before."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} Somebody changed the database. No partition was added. Run `firmtrail audit "
+            'verify`, correct that place as docs/checkpoints.md says ("Rows ahead of the head"), '
+            "and run `firmtrail migrate` again."
+        )
 
 
 class Division(NamedTuple):
@@ -134,8 +168,7 @@ def add_ahead(connection: Connection, positions: int) -> None:
     """Adds a partition if the largest log has less than half a range left before the last one.
     Commits in between."""
     [name, start] = connection.execute(_LAST).one()
-    largest = connection.scalar(_LARGEST) or 0
-    if largest + positions // 2 <= start:
+    if _largest(connection) + positions // 2 <= start:
         return
     stop = _next_bound(connection, start, positions)
     _bound(connection, name, f"position >= {start} AND position < {stop}")
@@ -156,20 +189,45 @@ def share(connection: Connection) -> None:
 
 def _next_bound(connection: Connection, start: int, positions: int) -> int:
     """Returns a multiple of `positions`, half of it or more after `start` and all logs' ends."""
-    used = max(start, connection.scalar(_LARGEST) or 0)
+    used = max(start, _largest(connection))
     return (used + positions // 2) // positions * positions + positions
 
 
+def _largest(connection: Connection) -> int:
+    """Returns the size of the largest log. Raises `MisplacedEvents` if its tree is not so large."""
+    for project, number, size, tiles in connection.execute(_LARGEST):
+        if size // TILE_WIDTH > tiles:
+            raise MisplacedEvents(
+                f"The head of log {LogName(project, number)} has the size {size}, but the log's "
+                f"tree has {tiles} full tiles of {TILE_WIDTH} entries."
+            )
+        return int(size)
+    return 0
+
+
 def _bound(connection: Connection, table: str, condition: str) -> None:
-    """Bounds a table by a constraint. The rows are checked while others write."""
-    _run(
-        connection,
-        f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {BOUND}",
-        f"ALTER TABLE {table} ADD CONSTRAINT {BOUND} CHECK ({condition}) NOT VALID",
-    )
+    """Bounds a table by a constraint. The rows are checked while others write. Raises `MisplacedEvents`
+    for a row beyond the bound."""
+    unbound = f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {BOUND}"
+    bound = f"ALTER TABLE {table} ADD CONSTRAINT {BOUND} CHECK ({condition}) NOT VALID"
+    _run(connection, unbound, bound)
     connection.commit()
-    _run(connection, f"ALTER TABLE {table} VALIDATE CONSTRAINT {BOUND}")
+    try:
+        _run(connection, f"ALTER TABLE {table} VALIDATE CONSTRAINT {BOUND}")
+    except IntegrityError as error:
+        connection.rollback()
+        found = connection.exec_driver_sql(_OUTSIDE.format(table=table, condition=condition)).one()
+        _run(connection, unbound)
+        connection.commit()
+        raise _outside(*found) from error
     connection.commit()
+
+
+def _outside(
+    project: str | None, number: int | None, log_id: int, position: int
+) -> MisplacedEvents:
+    log = f"log {project}/{number}" if project else f"a log with the id {log_id}, which has no head"
+    return MisplacedEvents(f"An event has position {position} of {log}, which is not so large.")
 
 
 def _triggers(connection: Connection) -> list[_Trigger]:
