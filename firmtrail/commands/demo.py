@@ -17,6 +17,7 @@ from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke
 from firmtrail.access.hashing import Hasher
 from firmtrail.commands import demo_fleet
 from firmtrail.commands.access import start_project
+from firmtrail.database import stubs
 from firmtrail.database.database import Database, Row, Statement, Transaction
 from firmtrail.events.access import MemberAdded
 from firmtrail.events.entry import decode
@@ -39,8 +40,8 @@ PACE_S = 1
 
 NOT_OURS = "not_the_demos"
 
-_BEGINNINGS = """\
-SELECT log_heads.number, events.position, events.entry
+_BEGINNINGS = f"""\
+SELECT log_heads.number, events.position, {stubs.ENTRY}
 FROM log_heads
 CROSS JOIN events
 WHERE log_heads.project = $1 AND events.log_id = log_heads.log_id AND events.position < 4

@@ -2,9 +2,10 @@
 
 A *stub* stands in `events` for the text of an entry that was pruned. It says where the entry is,
 and has its hash: so a text that comes from an archive is the one that was recorded, or is refused.
-A statement says which of its columns has entries (`Statement.entry`), and the database calls
-`restored`, so a caller receives texts and never a stub. Scripts, and statements that don't say so,
-receive stubs; a script may not wait for an archive.
+A statement says which of its columns has entries (`Statement.entry`), which it selects by `ENTRY`,
+and the database calls `restored`, so a caller receives texts and never a stub. A stub that names
+another place than its row's is refused: it would show an entry of another log. Scripts, and
+statements that don't say so, receive stubs; a script may not wait for an archive.
 """
 
 import re
@@ -18,6 +19,16 @@ RETRY_AFTER_S = 10
 
 _STUB = re.compile(r"#([0-9]{1,18})/([0-9]{1,18})/([0-9a-f]{64})")
 """Numbers of 19 digits may be too large for a database, and no log is so long."""
+
+
+ENTRY = """\
+CASE
+    WHEN events.entry >= '$'
+        OR events.entry LIKE '#' || events.log_id || '/' || events.position || '/%'
+    THEN events.entry
+END AS entry"""
+"""Selects the entry of a row of `events`; NULL for a stub of another place. A text begins with a
+brace, so it is not below a dollar sign."""
 
 
 class EntriesAway(Unavailable):
@@ -34,6 +45,16 @@ class NoArchive(EntriesAway):
         super().__init__(
             "The text of this entry was pruned from the database and is in the archive, which this "
             "process was not given. Name the archive with --archive."
+        )
+
+
+class MisplacedStub(EntriesAway):
+    """A stub stands where another entry was recorded: somebody changed the database."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database does not say which entry was pruned here: its stub names another place. "
+            "Run `firmtrail audit verify`, which names the position."
         )
 
 
@@ -93,6 +114,8 @@ async def restored(
     column = statement.entry
     if column is None:
         return rows
+    if any(row[column] is None for row in rows):
+        raise MisplacedStub
     stubs = [parse(row[column]) for row in rows]
     wanted = [stub for stub in stubs if stub is not None]
     if not wanted:

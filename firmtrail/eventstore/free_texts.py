@@ -4,10 +4,11 @@
 salted hash for ever.
 """
 
+from firmtrail.database import stubs
 from firmtrail.database.database import Reader, Statement
 
-_ENTRY_AND_TEXT = """\
-SELECT events.entry, texts.text
+_ENTRY_AND_TEXT = f"""\
+SELECT {stubs.ENTRY}, texts.text
 FROM events
 LEFT JOIN texts ON texts.log_id = events.log_id AND texts.position = events.position
 WHERE events.log_id = $1 AND events.position = $2"""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from firmtrail.database import stubs
 from firmtrail.database.database import Database, Given, Reader, Row, Statement, Transaction
 from firmtrail.eventstore import merkle
 
@@ -191,8 +192,8 @@ WHERE events.log_id = $1
     AND events.stream = given.stream
     AND events.event_id = given.event_id"""
 
-_READ = """\
-SELECT position, recorded_at_ms, entry
+_READ = f"""\
+SELECT position, recorded_at_ms, {stubs.ENTRY}
 FROM events
 WHERE log_id = $1 AND position >= $2 AND position < $3
 ORDER BY position
@@ -205,8 +206,8 @@ WHERE log_id = $1 AND position >= $2 AND position < $3
 ORDER BY stream
 LIMIT $4"""
 
-_READ_OLD = """\
-SELECT continued.start + events.position, events.recorded_at_ms, events.entry
+_READ_OLD = f"""\
+SELECT continued.start + events.position, events.recorded_at_ms, {stubs.ENTRY}
 FROM continued
 CROSS JOIN events
 WHERE continued.log_id = $1

@@ -52,15 +52,15 @@ WHERE log_id = $1 AND stream = $2 AND position + 0 >= $3 AND position + 0 < $4
 ORDER BY position + 0
 LIMIT $5"""
 
-_READ_EACH = """\
-SELECT events.position, events.recorded_at_ms, events.entry
+_READ_EACH = f"""\
+SELECT events.position, events.recorded_at_ms, {stubs.ENTRY}
 FROM given CROSS JOIN events
 WHERE events.log_id = $1 AND events.position = given.position
 ORDER BY events.position
 LIMIT $2"""
 
-_READ_WINDOW = """\
-SELECT position, recorded_at_ms, entry
+_READ_WINDOW = f"""\
+SELECT position, recorded_at_ms, {stubs.ENTRY}
 FROM events
 WHERE log_id = $1 AND position >= $2 AND position < $3 AND stream || '' = $4
 ORDER BY position

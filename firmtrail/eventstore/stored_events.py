@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from firmtrail.database import stubs
 from firmtrail.database.database import Reader, Statement
 
 
@@ -20,7 +21,7 @@ class StoredEvent(NamedTuple):
 
 ENTRY = StoredEvent._fields.index("entry")
 
-_PAGE = """\
+_AS_STORED = """\
 SELECT
     events.position, events.recorded_at_ms, events.stream, events.event_id, events.entry,
     texts.salt, texts.text
@@ -29,6 +30,8 @@ LEFT JOIN texts ON texts.log_id = events.log_id AND texts.position = events.posi
 WHERE events.log_id = $1 AND events.position >= $2 AND events.position < $3
 ORDER BY events.position
 LIMIT $4"""
+
+_PAGE = _AS_STORED.replace("events.entry", stubs.ENTRY)
 
 
 async def page(
@@ -43,5 +46,5 @@ async def page_as_stored(
     reader: Reader, log_id: int, start: int, stop: int, *, limit: int
 ) -> list[StoredEvent]:
     """Returns the same rows with stubs in place of the entries that were pruned."""
-    rows = await reader.read(Statement(_PAGE, (log_id, start, stop, limit)))
+    rows = await reader.read(Statement(_AS_STORED, (log_id, start, stop, limit)))
     return [StoredEvent(*row) for row in rows]

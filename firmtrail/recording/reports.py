@@ -122,12 +122,10 @@ def _find(
     known, texts = found
 
     def take(earlier: lineage.Segment | None, rows: Iterable[Row]) -> None:
+        log_id, start = (earlier.log_id, earlier.start) if earlier else (draft.log_id, 0)
         for key, entry in log.recorded_entries(identities, rows).items():
-            if earlier is None:
-                known[key] = _known(entry, texts)
-            elif entry.position < earlier.size:  # an earlier log counts up to there, below 0
-                moved = entry._replace(position=earlier.start + entry.position)
-                known[key] = _known(moved, texts)
+            if earlier is None or entry.position < earlier.size:  # it counts up to there, below 0
+                known[key] = _known(log_id, entry, start, texts)
 
     return [
         Load(
@@ -138,13 +136,20 @@ def _find(
     ]
 
 
-def _known(found: log.RecordedEntry, texts: Mapping[Stub, str]) -> KnownReport | Stub:
+def _known(
+    log_id: int, found: log.RecordedEntry, start: int, texts: Mapping[Stub, str]
+) -> KnownReport | Stub:
+    """Returns the report, or what names its text in the archive: its own place, also if the stub
+    names another one. `start` is added to its position."""
     stub = stubs.parse(found.text)
-    if stub is not None and stub not in texts:
-        return stub
-    event = decode(found.position, found.text if stub is None else texts[stub]).event
+    if stub is not None:
+        stub = stub._replace(log_id=log_id, position=found.position)
+        if stub not in texts:
+            return stub
+    position = start + found.position
+    event = decode(position, found.text if stub is None else texts[stub]).event
     assert isinstance(event, REPORTS)
-    return KnownReport(found.position, found.recorded_at_ms, claim_of(event))
+    return KnownReport(position, found.recorded_at_ms, claim_of(event))
 
 
 def _later(draft: Draft, items: Iterable[IdentifiedReport]) -> list[Load]:
