@@ -14,7 +14,7 @@ from firmtrail import __version__, config, environment
 from firmtrail.cli import credentials, variables
 from firmtrail.cli.settings import LOCATION, DatabaseUrlType, one_location
 from firmtrail.database import collector
-from firmtrail.database.database import Unavailable
+from firmtrail.database.database import NotAllowed, Unavailable
 from firmtrail.exits import CouldNotRun, Interrupted
 
 COMMANDS = {  # name -> where it is defined, and what it does
@@ -90,6 +90,11 @@ class Commands(click.Group):
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
             raise CouldNotRun(_reason(error)) from error
+        except NotAllowed as error:
+            raise CouldNotRun(
+                f"The role of --database may not do that ({error}). Give the role that serves, or "
+                "the owner of the tables: that of auditors is enough for `firmtrail audit` only."
+            ) from error
 
 
 @click.group(

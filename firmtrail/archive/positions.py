@@ -51,6 +51,8 @@ _WAITING_OF = f"""\
     WHERE log_heads.log_id = given.log_id AND {arrivals.SIGNED_HERE}) AS logs
 WHERE archived < target"""
 
+_LOCATIONS = "SELECT DISTINCT location FROM archives ORDER BY location LIMIT 10"
+
 _LAG = f"""\
 SELECT count(*), CAST(coalesce(sum(target - archived), 0) AS bigint)
 FROM (
@@ -124,6 +126,11 @@ async def waiting_of(db: Database, location: str, log_ids: Sequence[int]) -> lis
 def _work(row: Row) -> ArchiveWork:
     log_id, project, number, closed, archived, target = row
     return ArchiveWork(log_id, LogName(project, number), bool(closed), archived, target)
+
+
+async def locations(db: Reader) -> list[str]:
+    """Returns where logs of this database are archived, of ten locations at most."""
+    return [location for [location] in await db.read(Statement(_LOCATIONS))]
 
 
 async def lag(db: Reader, location: str) -> ArchiveLag:

@@ -8,8 +8,8 @@ from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from firmtrail import config
 from firmtrail.access import projects
+from firmtrail.archive import positions, pruned
 from firmtrail.archive import prune as pruning
-from firmtrail.archive import pruned
 from firmtrail.archive.prune import PruneScope
 from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.cli import loop, output
@@ -125,8 +125,16 @@ async def _check_scope(db: Database, scope: PruneScope) -> None:
         raise CouldNotRun(
             f"There is no project {scope.project}: `firmtrail project list` lists the projects."
         )
-    if not await pruned.logs(db, scope.location, ""):
-        raise CouldNotRun(
-            f"No server has archived a log of this database in {scope.location}. Name the archive "
-            "as the servers name it, or serve with it first."
-        )
+    if await pruned.logs(db, scope.location, ""):
+        return
+    others = ", ".join(await positions.locations(db))
+    what_to_do = (
+        f"They are archived in {others}: name that archive"
+        if others
+        else f"A server with --archive {scope.location} adds each log that has 256 entries: run "
+        "the command again when one is there"
+    )
+    raise CouldNotRun(
+        f"Nothing was pruned: no server has archived a log of this database in {scope.location}. "
+        f"{what_to_do}."
+    )

@@ -13,7 +13,7 @@ from firmtrail.cli import doctor_connections, doctor_stores, loop, output
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.checks import Check, Verdict
 from firmtrail.cli.settings import artifacts_option, read_archive_option, read_database_option
-from firmtrail.database.database import Database, Unavailable
+from firmtrail.database.database import Database, NotAllowed, Unavailable
 from firmtrail.eventstore.log import AHEAD_MS_MAX
 from firmtrail.recording.commit import until_text
 from firmtrail.schema import health, migrations
@@ -78,6 +78,9 @@ async def _all(
                         found.append(await doctor_stores.archived(db, archive))
         except Unavailable as error:
             found.append(Check("database", "fail", str(error)))
+        except NotAllowed as error:
+            reason = f"may not read what a server reads ({error}): check as the role that serves"
+            found.append(Check("role", "fail", reason))
     return [*found, doctor_connections.limit()]
 
 

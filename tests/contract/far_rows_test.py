@@ -1,4 +1,4 @@
-"""A role that serves can raise a log's head; `migrate` then refuses to divide events by its size."""
+"""The role that serves can raise the head of a log: `migrate` divides events by no such size."""
 
 import asyncio
 import re

@@ -181,14 +181,32 @@ def test_a_role_that_only_reads_does_not_serve(urls: Urls, command: tuple[str, .
     assert done.said.count("\n") == 1, "there is no stack trace"
 
 
+def test_a_role_that_only_reads_learns_what_it_may_not(
+    urls: Urls, postgres: PostgresServer
+) -> None:
+    checked = in_process(urls.auditor, "doctor")
+    assert checked.exit_code == 1
+    assert "check as the role that serves" in " ".join(checked.out.split())
+    there = asyncio.run(granted(postgres))
+    asyncio.run(rename(there.owner))
+    to = ("--to", there.service, "--redirect-to", "https://eu.example")
+    moved = in_process(urls.auditor, "project", "move", "acme", *to)
+    assert moved.exit_code == 2
+    assert "The role of --database may not do that" in moved.said, moved.said
+
+
+async def rename(url: str) -> None:
+    async with opened(url) as db:
+        await write(db, "UPDATE instance SET name = 'eu'")
+
+
 async def test_the_role_of_a_server_is_enough_to_move_a_project(
     urls: Urls, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     stem = tmp_path_factory.getbasetemp() / "least_privilege"
     files = ("--signing-key-file", f"{stem}.key", "--checkpoints-file", f"{stem}.checkpoints")
     there = await granted(postgres)
-    async with opened(there.owner) as db:
-        await write(db, "UPDATE instance SET name = 'eu'")
+    await rename(there.owner)
     to, address = ("zenith", "--to", there.service), ("--redirect-to", "https://eu.example")
     for options in (address, ("--undo",), address):
         done = await asyncio.to_thread(

@@ -197,7 +197,8 @@ def test_the_command_says_why_it_prunes_nothing(archived: Pruned) -> None:
         archived.database, "--archive", elsewhere, "archive", "prune", "--older-than", "1"
     )
     assert wrong.exit_code == COULD_NOT_RUN
-    assert f"No server has archived a log of this database in {elsewhere}" in wrong.said
+    assert f"no server has archived a log of this database in {elsewhere}. They are" in wrong.said
+    assert f"archived in {archived.archive}: name that archive." in wrong.said
     nobody = archived.prune("--project", "nobody")
     assert nobody.exit_code == COULD_NOT_RUN
     assert "There is no project nobody" in nobody.said
@@ -249,3 +250,10 @@ def test_the_role_that_serves_may_not_prune(
     assert done.exit_code == COULD_NOT_RUN
     assert "run the command as the owner of the database" in done.said
     assert archived.pruned() == 0
+
+
+def test_a_database_that_no_server_has_archived_is_not_pruned(site: Site, tmp_path: Path) -> None:
+    archive = ("--archive", str(tmp_path / "archive"))
+    done = in_process(site.database, *archive, "archive", "prune", "--older-than", "1")
+    assert done.exit_code == COULD_NOT_RUN
+    assert f"A server with --archive {archive[1]} adds each log that has 256 entries" in done.said
