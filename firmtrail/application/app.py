@@ -7,7 +7,7 @@ matches no route is answered by an endpoint too, so it gets the same shape, log 
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from http import HTTPMethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -19,7 +19,7 @@ from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
 from firmtrail.application import routes
-from firmtrail.application.router import Router
+from firmtrail.application.router import Fill, Router
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
@@ -159,17 +159,10 @@ def build(services: Services) -> web.Application:
     app = web.Application()
     # The parameter for it is deprecated; a resource that aiohttp's own router finds costs each
     # request a walk over the parts of its path.
-    app._router = Router()  # noqa: SLF001 (nothing public replaces it)
+    app._router = Router(_resources((*served, *routes.PAGES), services))  # noqa: SLF001 (as above)
     app[SERVICES] = services
     app[CLIENTS] = services.clients
     app[openapi.DOCUMENT] = functools.partial(_document, frozenset(serving.protocols), **kinds)
-    everything = (*served, *routes.PAGES)
-    for path in dict.fromkeys(route.path for route in everything):
-        here = [route for route in everything if route.path == path]
-        _add_resource(app, path, here, services)
-    for path, shows_problem in (("/console/{rest:.*}", problems.shown), ("/{rest:.*}", None)):
-        refusing = _refusing("(none)", NotFound, services, shows_problem)
-        app.router.add_route(hdrs.METH_ANY, path, refusing, expect_handler=incoming.expected)
     app.cleanup_ctx.append(_tasks)
     app.on_shutdown.append(_drain)
     return app
@@ -182,11 +175,22 @@ def _document(protocols: frozenset[str], *, has_seed: bool, is_demo: bool) -> by
     return openapi.document(routes.served(protocols, has_seed=has_seed, is_demo=is_demo))
 
 
-def _add_resource(
-    app: web.Application, path: str, here: Sequence[Route], services: Services
-) -> None:
-    pattern = path.replace(f"{{{_WITH_SLASHES}}}", f"{{{_WITH_SLASHES}:.+}}")
-    resource = app.router.add_resource(pattern)
+def _resources(everything: Iterable[Route], services: Services) -> dict[str, Fill]:
+    """Returns what fills the resource of each path, also of those that lead to nothing."""
+    by_path: dict[str, list[Route]] = {}
+    for route in everything:
+        pattern = route.path.replace(f"{{{_WITH_SLASHES}}}", f"{{{_WITH_SLASHES}:.+}}")
+        by_path.setdefault(pattern, []).append(route)
+    found: dict[str, Fill] = {
+        path: functools.partial(_add_routes, here, services) for path, here in by_path.items()
+    }
+    for path, shows_problem in (("/console/{rest:.*}", problems.shown), ("/{rest:.*}", None)):
+        refusal = _refusal("(none)", NotFound, shows_problem)
+        found[path] = functools.partial(_add_refusal, refusal, services)
+    return found
+
+
+def _add_routes(here: Sequence[Route], services: Services, resource: web.Resource) -> None:
     for route in here:
         handler = endpoint(route, services)
         resource.add_route(route.method, handler, expect_handler=incoming.expected)
@@ -197,31 +201,31 @@ def _add_resource(
     def not_allowed() -> Problem:
         return MethodNotAllowed(f"Allowed methods: {allowed}.", headers={"Allow": allowed})
 
-    refusing = _refusing(path, not_allowed, services, here[0].shows_problem)
-    resource.add_route(hdrs.METH_ANY, refusing, expect_handler=incoming.expected)
+    _add_refusal(_refusal(here[0].path, not_allowed, here[0].shows_problem), services, resource)
 
 
-def _refusing(
-    path: str,
-    problem: Callable[[], Problem],
-    services: Services,
-    shows_problem: ShowsProblem | None,
-) -> Any:
+def _add_refusal(refusal: Route, services: Services, resource: web.Resource) -> None:
+    handler = endpoint(refusal, services)
+    resource.add_route(hdrs.METH_ANY, handler, expect_handler=incoming.expected)
+
+
+def _refusal(
+    path: str, problem: Callable[[], Problem], shows_problem: ShowsProblem | None
+) -> Route:
+    """Returns the route that refuses all other methods of a path."""
+
     async def refuse(_call: AnyCall) -> web.StreamResponse:
         raise problem()
 
-    return endpoint(
-        Route(
-            method=HTTPMethod.OPTIONS,
-            path=path,
-            handler=refuse,
-            access=PUBLIC,
-            summary="",
-            answers={},
-            is_raw=True,
-            shows_problem=shows_problem,
-        ),
-        services,
+    return Route(
+        method=HTTPMethod.OPTIONS,
+        path=path,
+        handler=refuse,
+        access=PUBLIC,
+        summary="",
+        answers={},
+        is_raw=True,
+        shows_problem=shows_problem,
     )
 
 

@@ -9,8 +9,9 @@ A path is written as for aiohttp: `{name}` is a part, or the beginning of the la
 `{name:PATTERN}` takes all parts from there on.
 """
 
+import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple, override
 
@@ -25,38 +26,35 @@ type _Names = Sequence[tuple[str, int]]
 """Parameters, each with the number of the group that holds its text."""
 
 
+type Fill = Callable[[web.Resource], object]
+"""Adds the routes of a resource. One of them is for the method "*"."""
+
+
 class _Path(NamedTuple):
     """Holds a path, divided into its parts."""
 
     parts: Sequence[str]
-    resource: web.AbstractResource
+    path: str
 
 
 class _End(NamedTuple):
-    """Holds what a path leads to."""
+    """Holds the path that ends at a group of the expression."""
 
     names: _Names
-    routes: Mapping[str, web.AbstractRoute]
-    """The routes by method; that of "*" takes all other methods."""
+    path: str
 
 
 class Router(web.UrlDispatcher):
-    """Routes requests to resources. Each of them needs a route for the method "*"."""
+    """Routes requests to resources by their paths. The first request of a path fills its resource:
+    a command of the command line builds an application and asks one or two of its hundreds of
+    paths."""
 
-    def __init__(self) -> None:
+    def __init__(self, resources: Mapping[str, Fill]) -> None:
         super().__init__()
-        self._tree = _Tree(())
-
-    @override
-    def add_resource(self, path: str, *, name: str | None = None) -> web.Resource:
-        resource = web.PlainResource(path, name=name)
-        self.register_resource(resource)
-        return resource
-
-    @override
-    def freeze(self) -> None:
-        super().freeze()
-        self._tree = _Tree(self.resources())
+        self._fills = resources
+        self._tree = _tree(tuple(resources))
+        self._routes: dict[str, Mapping[str, web.AbstractRoute]] = {}
+        """The routes of a path by method; that of "*" takes all other methods."""
 
     @override
     async def resolve(self, request: web.Request) -> web.UrlMappingMatchInfo:
@@ -64,12 +62,19 @@ class Router(web.UrlDispatcher):
         found = self._tree.fullmatch(path)
         if found is None or found.lastindex is None:
             return MatchInfoError(web.HTTPNotFound())
-        groups, routes = self._tree.ends[found.lastindex]
-        names = {name: found[group] for name, group in groups}
+        end = self._tree.ends[found.lastindex]
+        names = {name: found[group] for name, group in end.names}
         if "%" in path:
             names = {name: _unquoted(text) for name, text in names.items()}
+        routes = self._routes.get(end.path) or self._filled(end.path)
         route = routes.get(request.method) or routes[hdrs.METH_ANY]
         return web.UrlMappingMatchInfo(names, route)
+
+    def _filled(self, path: str) -> Mapping[str, web.AbstractRoute]:
+        resource = web.PlainResource(path)
+        self._fills[path](resource)
+        routes = self._routes[path] = {route.method: route for route in resource}
+        return routes
 
 
 def _unquoted(text: str) -> str:
@@ -77,14 +82,14 @@ def _unquoted(text: str) -> str:
 
 
 class _Tree:
-    """Holds the expression of resources. An empty group marks each end: the last that matches."""
+    """Holds the expression of paths. An empty group marks each end: the last that matches."""
 
-    def __init__(self, resources: Iterable[web.AbstractResource]) -> None:
+    def __init__(self, paths: Sequence[str]) -> None:
         self.ends: dict[int, _End] = {}
         """The ends by the numbers of their groups."""
         self._groups = 0
-        paths = [_Path(each.canonical.split("/"), each) for each in resources]
-        expression = self._after(sorted(paths, key=_precedence), 0, ())
+        divided = [_Path(each.split("/"), each) for each in paths]
+        expression = self._after(sorted(divided, key=_precedence), 0, ())
         self.fullmatch = re.compile(expression).fullmatch
 
     def _after(self, paths: Iterable[_Path], at: int, names: _Names) -> str:
@@ -108,13 +113,15 @@ class _Tree:
         return f"({pattern or _ONE_PART}){re.escape(ending)}", (*names, (name, self._group()))
 
     def _end(self, path: _Path, names: _Names) -> str:
-        routes = {route.method: route for route in path.resource}
-        self.ends[self._group()] = _End(names, routes)
+        self.ends[self._group()] = _End(names, path.path)
         return "()"
 
     def _group(self) -> int:
         self._groups += 1
         return self._groups
+
+
+_tree = functools.cache(_Tree)
 
 
 def _precedence(path: _Path) -> list[tuple[int, int, str]]:

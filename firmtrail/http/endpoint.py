@@ -2,10 +2,9 @@
 
 A request takes these steps: the names in the path, the caller, the query, the body, the route's
 handler, and the mapping of its error to a problem. The query and the body are read only after the
-caller is known. Everything that depends on the route alone is computed once, at its first request.
+caller is known. Everything that depends on the route alone is computed once.
 """
 
-import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -59,26 +58,11 @@ REQUEST_ID = istr("X-Request-Id")
 
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 
-type Answering = Awaitable[web.StreamResponse]
-type AiohttpHandler = Callable[[web.Request], Answering]
+type AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def endpoint(route: Route, services: Services) -> AiohttpHandler:
-    """Returns the route's handler with everything that surrounds it. The first request makes it: a
-    command of the command line builds an application and asks one or two of its hundreds of
-    routes."""
-    made: AiohttpHandler | None = None
-
-    def handle(request: web.Request) -> Answering:
-        nonlocal made
-        if made is None:
-            made = _made(route, services)
-        return made(request)
-
-    return inspect.markcoroutinefunction(handle)
-
-
-def _made(route: Route, services: Services) -> AiohttpHandler:
+    """Returns the route's handler with everything that surrounds it."""
     work = _unprepared(route, services) if route.is_raw else _prepared(route, services)
     if route.is_download:
         work = _breaking_off(work)
@@ -95,8 +79,7 @@ def _made(route: Route, services: Services) -> AiohttpHandler:
         if call.caller.is_first_call and not _is_settled(response):
             recorded = _record_first_call(call, response)
             response = await errors.answer_or_problem(recorded, request, request_id)
-        if not response.prepared:
-            _add_headers(call, response, is_polled=is_polled)
+        _add_headers(call, response, is_polled=is_polled)
         status = response.status
         if status != 201:  # a recorded report already shows when the device called
             touch_device(call, status)
@@ -113,6 +96,8 @@ def _made(route: Route, services: Services) -> AiohttpHandler:
 
 
 def _add_headers(call: AnyCall, response: web.StreamResponse, *, is_polled: bool) -> None:
+    if response.prepared:
+        return
     headers = response.headers
     headers[REQUEST_ID] = call.request_id
     origin.protect(headers, call.services.clients.scheme(call.request))
@@ -172,7 +157,7 @@ type Work = Callable[[AnyCall], Awaitable[web.StreamResponse]]
 def _breaking_off(work: Work) -> Work:
     """Returns the work so that an error of the moment breaks the connection."""
 
-    def breaking_off(call: AnyCall) -> Answering:
+    def breaking_off(call: AnyCall) -> Awaitable[web.StreamResponse]:
         call.request[GRANTED] = True
         return work(call)
 

@@ -31,7 +31,13 @@ def _handler(path: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]
 HANDLERS = {path: _handler(path) for path in PATHS}
 
 
-def _filled[R: web.UrlDispatcher](router: R) -> R:
+def _fill(resource: web.Resource) -> None:
+    resource.add_route("GET", HANDLERS[resource.canonical])
+    resource.add_route(hdrs.METH_ANY, HANDLERS[resource.canonical])
+
+
+def _filled() -> web.UrlDispatcher:
+    router = web.UrlDispatcher()
     for path, handler in HANDLERS.items():
         resource = router.add_resource(path)
         resource.add_route("GET", handler)
@@ -40,7 +46,7 @@ def _filled[R: web.UrlDispatcher](router: R) -> R:
     return router
 
 
-OURS, THEIRS = _filled(Router()), _filled(web.UrlDispatcher())
+OURS, THEIRS = Router(dict.fromkeys(PATHS, _fill)), _filled()
 
 
 def _targets(path: str) -> Iterator[str]:
