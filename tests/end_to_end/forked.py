@@ -28,9 +28,10 @@ IMPORTED = (
     "firmtrail.database.postgres",
     "firmtrail.schema.migrate",
     "sqlalchemy.dialects.sqlite.aiosqlite",
+    "tests.end_to_end.frozen",
 )
-"""Modules that import most of what a server needs. They open nothing and start no thread: a fork
-would share it, or lack it."""
+"""Modules that import most of what a server needs, in this order. They open nothing and start no
+thread: a fork would share it, or lack it."""
 
 _context = get_context("forkserver")
 _context.set_forkserver_preload(list(IMPORTED))
