@@ -1,11 +1,12 @@
 """Checks the imports between modules, and what may be used where. A new room needs a row."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 
-from tests.layers import LAYERS, MODULES, PACKAGE
+from tests.layers import LAYERS, PACKAGE, modules
 
 ONLY_IN = {  # a name from outside -> the modules that may use it
     "aiohttp": (
@@ -50,16 +51,19 @@ def names_used(tree: ast.AST) -> set[str]:
     return {*full.values(), *(f"{full[root]}.{rest}" for root, _, rest in chains if root in full)}
 
 
-USES = [(module, name) for module, tree in MODULES.items() for name in sorted(names_used(tree))]
+@functools.cache
+def uses() -> list[tuple[str, str]]:
+    """Return each module with each name that it uses."""
+    return [(module, name) for module, tree in modules().items() for name in names_used(tree)]
 
 
 def test_every_module_has_a_layer() -> None:
-    assert MODULES
-    assert {layer_of(module) for module in MODULES} <= LAYERS.keys()
+    assert modules()
+    assert {layer_of(module) for module in modules()} <= LAYERS.keys()
 
 
 def test_a_layer_imports_only_what_its_row_names() -> None:
-    ours = [(layer_of(m), m, n) for m, n in USES if is_in(n, "firmtrail")]
+    ours = [(layer_of(m), m, n) for m, n in uses() if is_in(n, "firmtrail")]
     assert not [
         f"{module} imports {name}"
         for layer, module, name in ours
@@ -71,7 +75,7 @@ def test_pages_read_by_call_db_which_a_standby_may_answer() -> None:
     others = re.compile(r"\bservices\.db\b(?!\.(transaction|scrub)\()")
     assert {
         module
-        for module, tree in MODULES.items()
+        for module, tree in modules().items()
         if is_in(module, "console.pages") and others.search(ast.unparse(tree))
     } == {"console.pages.sign_in_oidc"}  # a sign-in stays at the primary
 
@@ -89,19 +93,19 @@ def test_no_layer_imports_a_later_one() -> None:
 def test_drivers_the_web_and_the_environment_have_one_home() -> None:
     assert not [
         f"{module} uses {name}"
-        for module, name in USES
+        for module, name in uses()
         for outside, home in ONLY_IN.items()
         if is_in(name, outside) and not is_in(module, home)
     ]
 
 
 def test_rules_events_and_merkle_are_pure() -> None:
-    pure = [module for module in MODULES if is_in(module, PURE)]
-    assert not [f"{m} uses {n}" for m, n in USES if m in pure and is_in(n, IMPURE)]
+    pure = [module for module in modules() if is_in(module, PURE)]
+    assert not [f"{m} uses {n}" for m, n in uses() if m in pure and is_in(n, IMPURE)]
     assert not [
         f"{module} has async def {node.name}"
         for module in pure
-        for node in ast.walk(MODULES[module])
+        for node in ast.walk(modules()[module])
         if isinstance(node, ast.AsyncFunctionDef)
     ]
 

@@ -2,10 +2,11 @@
 
 import contextlib
 import functools
+import gc
 import signal
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,16 @@ def _take_ctrl_c() -> None:
 
 
 SLOW = ("end_to_end", "browser")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Search for no garbage while modules are imported and thousands of tests are made."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from firmtrail.http.attention import NoteKind
 from firmtrail.main import main
 from firmtrail.rules.settings import Settings
 from tests.docs import DOCS, PARTS, written
-from tests.layers import LAYERS, MODULES, PACKAGE
+from tests.layers import LAYERS, PACKAGE, modules
 
 ROOT = DOCS.parent
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
@@ -54,8 +54,8 @@ def quantities(text: str) -> set[float]:
 def value(room: str, name: str) -> float:
     """Returns a constant in bytes or seconds; a room with two of this name needs its file too."""
     file, _, name = name.rpartition(".")
-    modules = [each for each in MODULES if each.split(".")[0] == room and "migrations" not in each]
-    homes = [each for each in modules if not file or each.rpartition(".")[2] == file]
+    there = [each for each in modules() if each.split(".")[0] == room and "migrations" not in each]
+    homes = [each for each in there if not file or each.rpartition(".")[2] == file]
     imported = [importlib.import_module(f"firmtrail.{each}") for each in homes]
     found: set[float] = {vars(each)[name] for each in imported if name in vars(each)}
     assert len(found) == 1, f"{room} has {len(found)} constants {name}"
@@ -112,7 +112,7 @@ def codes_in(module: str, tree: ast.AST) -> Iterator[str]:
 def test_the_table_of_error_codes_lists_every_code_that_is_raised() -> None:
     raised = {
         code
-        for module, tree in MODULES.items()
+        for module, tree in modules().items()
         if module.split(".")[0]
         in {"application", "commands", "http", "protocols", "recording", "rules"}
         for code in codes_in(module, tree)

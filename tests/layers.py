@@ -1,6 +1,7 @@
 """Holds the table of rooms, and the modules and imports of the source, for tests and docs."""
 
 import ast
+import functools
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
@@ -72,7 +73,11 @@ LAYERS = {
     "__main__": "main",
 }
 
-MODULES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_bytes())
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
+
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Parses the source: a module -> its tree."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_bytes())
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }

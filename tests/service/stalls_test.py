@@ -54,6 +54,10 @@ def devices(turn: int) -> bytes:
     )
 
 
+def known_devices(_turn: int) -> bytes:
+    return devices(0)
+
+
 FAULTY = b'{"seq":-1,"status":"x","report_id":" ","occurred_at":"x","version":"x","detail":1}'
 FULL = b'[{"version":"1.0.0","detail":"%b"}]'
 
@@ -119,8 +123,8 @@ BODIES: dict[
     "faulty devices": (DEVICES, array(b"{}", 10_000), 422),
     "good reports": (REPORTS, good_reports, 201),
     "good devices": (DEVICES, devices, 201),
-    "known devices": (DEVICES, devices(0), 200),
-    "devices to reissue": (f"{DEVICES}?reissue=never_seen", devices(0), 200),
+    "known devices": (DEVICES, known_devices, 200),
+    "devices to reissue": (f"{DEVICES}?reissue=never_seen", known_devices, 200),
 }
 
 
