@@ -13,9 +13,8 @@ AVOIDED = re.compile(
     r"|him(self)?|whom|behind|holds?\s+against)\b|(^|[.;:]\s)(who|what)(ever)?\s[^?.;:]*[.;:]"
 )
 QUESTION = re.compile(r"(?i)(who|what|whose|which|whether|where|when|why|how)\b|[^.]*\?")
-NO_PROSE = re.compile(
-    r"(?s)```.*?```|`[^`]*`|\]\([^)]*\)|.*\b(SELECT|INSERT|UPDATE|DELETE|FROM)\b.*"
-)
+NO_PROSE = re.compile(r"(?s)```.*?```|`[^`]*`|\]\([^)]*\)")
+SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|FROM)\b")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path)[-40:])
@@ -26,5 +25,6 @@ def test_a_file_is_written_in_plain_english(path: Path) -> None:
     texts += [str(each.value) for each in nodes if isinstance(each, ast.Constant)]
     named = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     docstrings = [ast.get_docstring(each) or "" for each in nodes if isinstance(each, named)]
-    assert [each for each in texts if " " in each and AVOIDED.search(NO_PROSE.sub("", each))] == []
+    prose = [NO_PROSE.sub("", each) for each in texts if " " in each]
+    assert [each for each in prose if AVOIDED.search(each) and not SQL.search(each)] == []
     assert [each for each in docstrings if QUESTION.match(NO_PROSE.sub("", each))] == []
