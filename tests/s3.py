@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import boto3
 import pytest
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 BUCKET = "firmware"
+KEY, REGION = "test", "us-east-1"
 
 
 @pytest.fixture(scope="session")
@@ -22,20 +23,23 @@ def s3_server() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_session_client(s3_server: str) -> Any:
+    """Returns a client, which takes longer to make than all that a test does with it."""
+    known = {"aws_access_key_id": KEY, "aws_secret_access_key": KEY, "region_name": REGION}
+    return boto3.client("s3", endpoint_url=s3_server, **known)
+
+
 @pytest.fixture
-def s3_client(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def s3_client(s3_server: str, s3_session_client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Returns a client with an empty bucket, and sets the environment for obstore too."""
     for name, value in {
         "AWS_ENDPOINT_URL": s3_server,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": KEY,
+        "AWS_REGION": REGION,
     }.items():
         monkeypatch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
-    with suppress(client.exceptions.NoSuchBucket):
-        for each in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
-            client.delete_object(Bucket=BUCKET, Key=each["Key"])
-        client.delete_bucket(Bucket=BUCKET)
-    client.create_bucket(Bucket=BUCKET)
-    return client
+    s3_backends.reset()
+    s3_session_client.create_bucket(Bucket=BUCKET)
+    return s3_session_client
