@@ -72,7 +72,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     meets_each = is_contract or metafunc.definition.get_closest_marker("each_postgres")
     releases = postgres_server.releases() if meets_each else (NEWEST,)
     if "back_end" in metafunc.fixturenames:
-        metafunc.parametrize("back_end", (SQLITE, *releases), indirect=True, scope="module")
+        is_on_each = not metafunc.definition.get_closest_marker("one_back_end")
+        names = (SQLITE, *releases) if is_on_each else (SQLITE,)
+        metafunc.parametrize("back_end", names, indirect=True, scope="module")
     elif meets_each and "postgres" in metafunc.fixturenames:
         metafunc.parametrize("postgres", releases, indirect=True, scope="module")
 

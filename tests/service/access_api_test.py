@@ -114,6 +114,7 @@ async def test_a_token_without_a_role_has_its_issuers_role(person: Site) -> None
     assert (await post_token(person, "operator")).json["role"] == "operator"
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("caller", "members", "status"),
     [

@@ -15,6 +15,8 @@ from tests.service.routes import ROUTES as ROUTE_TABLE
 from tests.service.routes import path_of
 from tests.service.site import D, P, Site
 
+pytestmark = pytest.mark.one_back_end  # tests/contract/access_lookup_test.py covers the lookups
+
 REPORT = {"version": "1.4.0"}
 D2, UNKNOWN = f"{P}/devices/d2", f"{P}/devices/d9"
 NOWHERE = "/api/v1/projects/nowhere"
@@ -48,12 +50,6 @@ ROUTES = (
     ("administer", "PATCH", "", {"max_attempts": 4}),
     ("administer", "POST", "/members", {"email": "new@example.org", "role": "viewer"}),
 )
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """Uses one back end; tests/contract/access_lookup_test.py covers the lookups of both."""
-    return sqlite_url
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from tests.service.access_records import records
 from tests.service.routes import assert_is_problem, name_of, path_of
 from tests.service.site import Answer, P, Site
 
+pytestmark = pytest.mark.one_back_end  # tests/contract/reads_test.py covers writes and reads
+
 PROJECT = "/api/v1/projects/{project}"
 READS = [
     route
@@ -30,12 +32,6 @@ READS = [
 QUERIES = {"/versions/timeline": "?from=2026-01-01T00:00:00Z&step=31622400"}
 """The queries that routes need to return anything."""
 TILES = [route for route in ROUTES if "/tile/" in route.path]
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """Uses one back end; tests/contract/reads_test.py covers the writes and reads of the other."""
-    return sqlite_url
 
 
 class Ids(NamedTuple):

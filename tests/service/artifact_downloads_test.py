@@ -6,11 +6,12 @@ from tests.service.artifacts import (
     BYTES,
     ETAG,
     FILE,
-    database_url,  # noqa: F401 (a fixture)
     put,
     release,  # noqa: F401 (a fixture)
 )
 from tests.service.site import Site
+
+pytestmark = pytest.mark.one_back_end  # tests/contract/releases_test.py checks the events
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,6 @@ DIGEST = sha256(BYTES).hexdigest()
 ETAG = f'"{DIGEST}"'
 
 
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """Runs on one back end: tests/contract/releases_test.py checks the events on each."""
-    return sqlite_url
-
-
 @pytest.fixture(autouse=True)
 async def release(site: Site) -> None:
     body = {"version": "1.0.0", "model": "m"}

@@ -22,12 +22,13 @@ from tests.service.artifacts import (
     ETAG,
     FILE,
     RELEASES,
-    database_url,  # noqa: F401 (a fixture)
     put,
     release,  # noqa: F401 (a fixture)
 )
 from tests.service.site import Answer, Site
 from tests.serving import with_settings
+
+pytestmark = pytest.mark.one_back_end  # tests/contract/releases_test.py checks the events
 
 
 @pytest.fixture

@@ -121,6 +121,7 @@ ODD_NAMES = {
 }
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize("encoded", ODD_NAMES.values(), ids=ODD_NAMES)
 async def test_a_certificate_that_can_not_be_read_is_none(proxied: Site, encoded: bytes) -> None:
     odd, _ = AUTHORITY.issued("d1", "acme", encoded_names=encoded)

@@ -115,6 +115,7 @@ async def test_every_event_is_proven_at_every_size(published: Site) -> None:
     assert (await assert_proves(published, latest.body.decode(), 0)).size == size
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
@@ -148,6 +149,7 @@ async def test_an_event_that_no_checkpoint_covers_is_not_published(
     assert (answer.status, answer.json["code"]) == (404, "not_published")
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     "path", ["log/checkpoint", "log/key", "log/checkpoints", "events/0/proof", "logs/1/checkpoint"]
 )

@@ -37,6 +37,7 @@ async def actor_of(site: Site, role: str) -> str:
     return str(next(each["actor_id"] for each in listed if each["role"] == role))
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize("role", [each for each in get_args(Role.__value__) if each != "gateway"])
 async def test_a_person_sees_the_controls_of_the_role_and_no_other(site: Site, role: str) -> None:
     page = await shown(site, role)
@@ -108,6 +109,7 @@ async def test_a_token_is_shown_once_and_works(site: Site) -> None:
     assert ">ci<" in page.replace("<bdi>", "").replace("</bdi>", "")
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("caller", "fields", "status"),
     [
@@ -163,6 +165,7 @@ async def test_a_person_ends_own_sessions_and_an_admin_those_of_members(site: Si
     assert (await site.get(CONSOLE, "viewer")).status == 303
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_hostile_names_and_addresses_are_text(site: Site, text: str) -> None:
     """What people name is escaped, and isolated so that it turns no text around it."""

@@ -18,6 +18,8 @@ from tests.service.receiver import Receiver, add
 from tests.service.site import Site
 from tests.service.steered import post, roll_out
 
+pytestmark = pytest.mark.one_back_end
+
 ROLES: tuple[Role, ...] = ("viewer", "operator", "auditor", "admin")
 PAGES_MAX = 400
 FILES = (".csv", ".ndjson", ".css", ".js", ".svg")

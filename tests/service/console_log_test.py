@@ -84,6 +84,7 @@ async def test_each_filter_is_in_the_address(fleet: Site, query: str, wanted: se
     assert bool(positions_in(body)) == bool(wanted)
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     "query",
     [

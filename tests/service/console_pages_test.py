@@ -87,6 +87,7 @@ async def test_a_page_of_the_past_says_so_and_its_links_stay_there(fleet: Site) 
     assert 'name="as_of" value="@3"' in html, "the search stays there too"
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("path", "caller", "status", "words"),
     [

@@ -147,6 +147,7 @@ FAULTY = [
 ]
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(("fields", "name", "reason"), FAULTY)
 async def test_what_is_wrong_stands_at_its_field_and_nothing_written_is_lost(
     fleet: Site, fields: dict[str, str], name: str, reason: str

@@ -125,6 +125,7 @@ async def test_a_form_that_is_sent_again_with_other_values_is_refused(fleet: Sit
     assert (await send(fleet, "/rollouts/start", fields)).status == 303, "the same form is done"
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("query", "word"),
     [

@@ -17,6 +17,8 @@ from firmtrail.http.sessions import COOKIE
 from tests.service.routes import name_of, path_of
 from tests.service.site import Answer, Site
 
+pytestmark = pytest.mark.one_back_end
+
 UNSAFE = [
     route
     for route in (*served(has_seed=True, is_demo=True), *PAGES)

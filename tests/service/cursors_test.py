@@ -84,6 +84,7 @@ async def test_all_servers_of_a_database_share_the_key_of_cursors(site: Site) ->
     assert lists.CHECKSUM_BYTES * 8 >= 128
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 async def test_text_that_begins_like_a_formula_is_shown_as_text(site: Site, start: str) -> None:
     text = f"{start}1+cmd|' /C calc'!A0"

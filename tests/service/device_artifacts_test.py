@@ -1,35 +1,25 @@
 """Checks that a device loads the artifacts that it was offered, and no others."""
 
-from hashlib import sha256
-
 import pytest
 
 from firmtrail.events.steering import UpdateOffered
 from tests.fleet import record_events
+from tests.service.artifacts import (
+    BYTES,
+    DIGEST,
+    RELEASES,
+    put,
+    release,  # noqa: F401 (a fixture)
+)
 from tests.service.site import Answer, P, Site
 
-RELEASES = f"{P}/releases"
-BYTES = bytes(range(256)) * 40
-DIGEST = sha256(BYTES).hexdigest()
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """Runs on one back end: tests/contract/releases_test.py checks the events on each."""
-    return sqlite_url
+pytestmark = pytest.mark.one_back_end  # tests/contract/releases_test.py checks the events
 
 
 @pytest.fixture(autouse=True)
-async def artifact(site: Site) -> None:
-    """Adds a release with an artifact."""
-    body = {"version": "1.0.0", "model": "m"}
-    assert (await site.call("POST", RELEASES, caller="operator", json=body)).status == 201
-    assert (await put(site, "1.0.0")).status == 201
-
-
-async def put(site: Site, version: str) -> Answer:
-    path = f"{RELEASES}/m/{version}/artifacts/full.bin"
-    return await site.call("PUT", path, caller="operator", data=BYTES)
+async def artifact(site: Site, release: None) -> None:  # noqa: F811 (the fixture)
+    """Adds an artifact to the release."""
+    assert (await put(site)).status == 201
 
 
 async def offer(site: Site, version: str = "1.0.0", device: str = "d1") -> None:
@@ -96,7 +86,7 @@ async def test_the_same_bytes_in_a_release_that_is_not_withdrawn_can_be_loaded(s
     await give_model(site)
     await offer(site)
     await site.call("POST", RELEASES, caller="operator", json={"version": "0.9.0", "model": "m"})
-    assert (await put(site, "0.9.0")).status == 201
+    assert (await put(site, path=f"{RELEASES}/m/0.9.0/artifacts/full.bin")).status == 201
     reason = {"reason": "it bricks"}
     await site.call("POST", f"{RELEASES}/m/1.0.0/withdraw", caller="operator", json=reason)
     assert (await load(site)).status == 410

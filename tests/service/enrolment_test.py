@@ -78,6 +78,7 @@ async def test_a_token_registers_only_while_its_holder_is_an_operator(site: Site
     assert (await site.get(f"{NEW}/update", caller="join")).status == 404
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("terms", "faults"),
     [

@@ -192,6 +192,7 @@ async def test_entries_sent_as_gzip_are_the_same(filled: Site) -> None:
     assert zipped.body == plain.body  # the client inflates it
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("header", "takes"),
     [

@@ -155,6 +155,7 @@ async def test_answers_about_the_past_stay_the_same(site: Site) -> None:
     assert shares == {"1.0.0": 0.5, None: 0.5}
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     "query",
     [

@@ -65,6 +65,7 @@ async def test_a_poll_has_an_interval_and_an_etag_that_does_not_depend_on_it(ddi
     assert (await ddi.poll())["config"]["polling"]["sleep"] == "23:59:59"
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize("tenant", ["acme", "ACME", "default", "DEFAULT"])
 @pytest.mark.parametrize("mount", ["", "/api/v0/hawkbit"])
 async def test_links_repeat_the_path_as_the_request_spells_it(
@@ -79,6 +80,7 @@ async def test_links_repeat_the_path_as_the_request_spells_it(
     assert (await here.call("GET", file["_links"]["download"]["href"])).status == 200
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("base", "authorization"),
     [
@@ -350,6 +352,7 @@ async def test_numbers_of_actions_continue_in_a_new_log(ddi: Ddi) -> None:
     assert (await ddi.site.get(D)).json["version"] == "1.1.0"
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("body", "status"),
     [

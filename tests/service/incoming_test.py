@@ -11,6 +11,8 @@ from tests.patience import PATIENCE_S
 from tests.service.routes import ROUTES, assert_is_problem, name_of, needs_a_key, path_of
 from tests.service.site import Address, Answer, D, P, Site
 
+pytestmark = pytest.mark.one_back_end
+
 REPORT = b'{"version": "1.0.0"}'
 JSON = {"Content-Type": "application/json"}
 FILE = f"{P}/releases/m/1.0.0/artifacts/full.bin"

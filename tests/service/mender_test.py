@@ -74,6 +74,7 @@ async def test_every_wrong_request_gets_the_same_401(device: MenderDevice) -> No
     assert (await site.call("POST", AUTH, data=b"{")).status == 400
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize("token", ["", "a.b.c", "x" * 43, "{}.{}.{}"])
 async def test_a_token_that_is_not_ours_opens_nothing(device: MenderDevice, token: str) -> None:
     device.token = token

@@ -15,6 +15,8 @@ from firmtrail.http.connection import HttpRunner
 from tests.service.routes import ROUTES, assert_is_problem, path_of
 from tests.service.site import P, Site
 
+pytestmark = pytest.mark.one_back_end
+
 FOREIGN = [
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site"},

@@ -350,6 +350,7 @@ FAULTY = [
 ]
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(("members", "pointer"), FAULTY)
 async def test_a_faulty_plan_is_refused_by_its_member(
     fleet: Site, members: Any, pointer: str

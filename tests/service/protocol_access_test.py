@@ -20,6 +20,8 @@ from tests.service.mender_device import MenderDevice
 from tests.service.routes import needs_a_key, path_of
 from tests.service.site import Answer, P, Site
 
+pytestmark = pytest.mark.one_back_end  # tests/contract/access_lookup_test.py covers the lookups
+
 type Form = Callable[[str], Mapping[str, str]]
 """Returns the headers that carry a credential."""
 
@@ -88,12 +90,6 @@ WRONG = (
     Tried("gateway", project="other", device="there"),
     Tried("gateway", project="nowhere"),
 )
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """Uses one back end; tests/contract/access_lookup_test.py covers the lookups of both."""
-    return sqlite_url
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from tests.service.plans import closed_window, in_seconds
 from tests.service.protocol_tellers import OTHERS, Protocol, Step, Teller, Visitor
 from tests.service.site import P, Site
 
+pytestmark = pytest.mark.one_back_end  # the rules and views are tested as such
+
 VISITS: tuple[Step, ...] = get_args(Visitor.__value__)
 STEPS: tuple[Step, ...] = (
     *VISITS, "roll out", "schedule", "plan", "advance", "await approval", "approve", "pause",
@@ -119,12 +121,6 @@ async def _shown(teller: Teller, rollouts: list[str]) -> dict[str, Any]:
         "counts": [each["progress"] for each in found],
         "states": [each["state"] for each in found],
     }
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """Uses one back end; the rules and views of both are the same, and are tested as such."""
-    return sqlite_url
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -120,6 +120,7 @@ async def test_a_gateway_reports_for_any_device(site: Site) -> None:
     assert assert_is_problem(alone, 404)["code"] == "unknown_device"
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("caller", "status"),
     [("operator", 201), ("gateway", 201), ("admin", 201), ("viewer", 403), ("auditor", 403)],

@@ -41,6 +41,7 @@ async def test_an_update_is_recorded_once(demo: Site) -> None:
     assert [item["version"] for item in updates] == ["SemVer1.0", "SemVer1.1"]
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("body", "status", "text"),
     [
@@ -114,6 +115,7 @@ async def test_populating_is_limited_across_several_servers(demo: Site) -> None:
         await commands.populate(services.db, services.access.hasher, "demo", newest)
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     ("headers", "status"),

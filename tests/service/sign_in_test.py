@@ -90,12 +90,14 @@ async def test_a_cookie_of_another_host_than_this_machine_is_bound_to_it(
         assert (await person.call("GET", CONSOLE, headers=sent)).status == expected
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:80", "[::1]:8080"])
 async def test_on_this_machine_the_plain_cookie_counts(site: Site, host: str) -> None:
     sent = {"Host": host, "Cookie": f"{COOKIE}={site.sessions['admin']}"}
     assert (await site.call("GET", CONSOLE, headers=sent)).status == 200
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("fields", "expected", "words"),
     [
@@ -156,6 +158,7 @@ async def test_a_part_of_a_page_sends_the_whole_page_to_sign_in(site: Site) -> N
         assert answer.headers["HX-Redirect"] == SIGN_IN
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     "path",
     [

@@ -178,6 +178,7 @@ async def test_offers_beyond_one_pass_are_processed_in_turn(
     assert sorted(silent) == [f"device/{name}" for name in names[3:]]
 
 
+@pytest.mark.one_back_end
 @pytest.mark.parametrize("seconds", [0, 299, 2_592_001, 300.5, "300"])
 async def test_a_time_that_makes_no_sense_is_refused(fleet: Site, seconds: Any) -> None:
     body = {"model": "m", "version": "1.1.0", "silent_after_s": seconds}
