@@ -7,13 +7,15 @@ import asyncio
 import os
 import random
 import signal
+from collections.abc import Collection
 
 from tests.databases import migrate_now
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.processes import children
+from tests.end_to_end.processes import writer
 from tests.end_to_end.site import entries
 from tests.end_to_end.truth import untruths
+from tests.patience import PATIENCE_S
 from tests.postgres_server import PostgresServer
 
 KILLS = int(os.environ.get("FIRMTRAIL_TEST_KILLS", "20"))
@@ -44,12 +46,12 @@ async def test_a_killed_server_on_postgres_loses_and_repeats_nothing(
 async def test_a_killed_writer_process_is_started_again(serve: Serve, sqlite_url: str) -> None:
     site, writers = await ledger.new_writers(sqlite_url, WRITERS)
     server = serve(sqlite_url)
-    killed = set()
+    killed = set[int]()
     async with ledger.session() as session:
         for _ in range(CRASHES):
             async with ledger.load(session, writers, server.url):
                 await asyncio.sleep(random.uniform(0.3, 0.6))
-                [writing] = children(server.pid)
+                writing = await another_writer(server.pid, killed)
                 os.kill(writing, signal.SIGKILL)
                 killed.add(writing)
                 await asyncio.sleep(0.6)
@@ -58,6 +60,14 @@ async def test_a_killed_writer_process_is_started_again(serve: Serve, sqlite_url
     assert len(killed) == CRASHES
     server.kill()
     assert await untruths(site) == []
+
+
+async def another_writer(pid: int, killed: Collection[int]) -> int:
+    """Waits for the process that writes for the server, and is none of those that were killed."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (writing := writer(pid)) is None or writing in killed:
+            await asyncio.sleep(0.01)
+    return writing
 
 
 async def test_a_crashed_postgres_loses_nothing_of_a_running_server(serve: Serve) -> None:
