@@ -33,26 +33,29 @@ async def get_halt(call: Call[HaltQuery, None]) -> web.Response:
     async with consistent_read(call) as now:
         _, counts = await fleet_versions.counts(now.reader, call.log_id)
         rollouts = [*under_way(call, now.control)]
-    asked = Confirmation(
-        title=f"Halt {call.project}",
+    devices = sum(each.devices for each in counts)
+    asked = _halt_of(call.project, devices, len(rollouts), is_all=is_all)
+    return confirm.page(call, asked, size=now.size)
+
+
+def _halt_of(project: str, devices: int, rollouts: int, *, is_all: bool) -> Confirmation:
+    stopped = Figure(
+        "devices are offered nothing",
+        devices,
+        "bad",
+        of_one="device is offered nothing",
+    )
+    running = Figure(
+        "rollouts and recalls are under way", rollouts, of_one="rollout or recall is under way"
+    )
+    return Confirmation(
+        title=f"Halt {project}",
         lead="Every device that asks is offered nothing, until somebody ends the halt. Devices "
         "that have begun an update may finish it."
         + ("" if is_all else " Recalls continue, so that devices leave a bad version."),
         button="Halt everything" if is_all else "Halt all but recalls",
         back=(),
-        numbers=(
-            Figure(
-                "devices are offered nothing",
-                sum(each.devices for each in counts),
-                "bad",
-                of_one="device is offered nothing",
-            ),
-            Figure(
-                "rollouts and recalls are under way",
-                len(rollouts),
-                of_one="rollout or recall is under way",
-            ),
-        ),
+        numbers=(stopped, running),
         choices=(
             Choice("all but recalls", {"all": None}, not is_all),
             Choice("everything, recalls too", {"all": "true"}, is_all),
@@ -61,7 +64,6 @@ async def get_halt(call: Call[HaltQuery, None]) -> web.Response:
         hidden={"all": "true"} if is_all else {},
         nav="fleet",
     )
-    return confirm.page(call, asked, size=now.size)
 
 
 async def post_halt(call: Call[PageQuery, HaltForm]) -> web.Response:

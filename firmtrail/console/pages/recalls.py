@@ -79,6 +79,13 @@ def _check_known(found: Control, model: str, bad: str) -> None:
         raise NotFound(f"{model} has no release {bad}.")
 
 
+_FALLBACK = FormField(
+    "fallback",
+    "Version for devices without an earlier one",
+    hint="Optional: without it they stay where they are.",
+)
+
+
 def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> Confirmation:
     return Confirmation(
         title=f"Recall {bad} on {model}",
@@ -86,42 +93,33 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
         + (f"to {to}." if to else "back to the version that it ran before."),
         button=f"Recall {bad}",
         back=("releases", model, bad),
-        numbers=(
-            Figure("devices run it", counts.devices, "bad", of_one="device runs it"),
-            _among(
-                counts,
-                Figure(
-                    "have no earlier good version",
-                    counts.no_previous,
-                    "warn",
-                    of_one="has no earlier good version",
-                ),
-            ),
-            _among(
-                counts,
-                Figure(
-                    "are pinned to another version",
-                    counts.pinned,
-                    of_one="is pinned to another version",
-                ),
-            ),
-            _among(counts, Figure(f"made no call for {SILENT_DAYS} days", counts.silent)),
-        ),
-        fields=()
-        if to
-        else (
-            FormField(
-                "fallback",
-                "Version for devices without an earlier one",
-                hint="Optional: without it they stay where they are.",
-            ),
-        ),
+        numbers=_numbers(counts),
+        fields=() if to else (_FALLBACK,),
         hidden={"to": to} if to else {},
         table=_returns(counts),
         choices_label="Send them to:",
         needs_reason=True,
         nav="releases",
     )
+
+
+def _numbers(counts: RollbackCounts) -> tuple[Figure, ...]:
+    some = (
+        Figure(
+            "have no earlier good version",
+            counts.no_previous,
+            "warn",
+            of_one="has no earlier good version",
+        ),
+        Figure(
+            "are pinned to another version",
+            counts.pinned,
+            of_one="is pinned to another version",
+        ),
+        Figure(f"made no call for {SILENT_DAYS} days", counts.silent),
+    )
+    running = Figure("devices run it", counts.devices, "bad", of_one="device runs it")
+    return (running, *(_among(counts, each) for each in some))
 
 
 def _returns(counts: RollbackCounts) -> FigureTable:
