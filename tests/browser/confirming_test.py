@@ -15,7 +15,7 @@ from firmtrail.commands.webhooks import WebhookTerms
 from firmtrail.events.fleet import DeviceDecommissioned, DeviceRegistered
 from tests.browser import pages_test, steering_pages_test
 from tests.browser.conftest import Console
-from tests.browser.visit import DESKTOP, PHONE, SCHEMES, visiting
+from tests.browser.visit import visiting
 from tests.fleet import received, record_events, register, report
 from tests.people import add_member
 
@@ -77,12 +77,7 @@ async def test_a_page_that_asks_is_right_in_every_form(
     async with visiting(browser, console) as visit:
         response = await visit.open(f"{console.project}{path.format(**things)}")
         assert response.status == 200
-        for size in (DESKTOP, PHONE):
-            for scheme in SCHEMES:
-                await visit.show(size, scheme)
-                await visit.check_access()
-                await visit.check_width()
-        await visit.check()
+        await steering_pages_test.check_every_form(visit)
         assert visit.weight_bytes < pages_test.WEIGHT_BYTES_MAX
 
 

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, expect
 
 from firmtrail.config import Oidc
@@ -37,13 +36,9 @@ class ProviderWithPages(Provider):
 
 @pytest.fixture
 async def provider() -> AsyncIterator[ProviderWithPages]:
-    found = ProviderWithPages()
-    found.claims = {"email": EMAIL}
-    server = TestServer(found.app())
-    await server.start_server()
-    found.issuer = str(server.make_url("")).rstrip("/")
-    yield found
-    await server.close()
+    async with ProviderWithPages().serving() as found:
+        found.claims = {"email": EMAIL}
+        yield found
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A presented credential is resolved on every back end, and changes take effect immediately."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from msgspec.structs import replace
 
@@ -12,36 +10,10 @@ from firmtrail.access.lookup import NO_DEVICE, OTHER_DEVICE, OWN_DEVICE, Access,
 from firmtrail.commands import access as commands
 from firmtrail.database.database import Database, Statement
 from firmtrail.recording.recorder import Recorder
-from tests.people import add_member, add_project, add_secret, issue_token, new_access
+from tests.contract.clocked import Clock, access, acme, clock
+from tests.people import add_member, add_project, add_secret, issue_token
 
-NOW_S = 1_800_000_000.0
-
-
-class Clock:
-    """Shows the time that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = NOW_S
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def access(db: Database, clock: Clock) -> AsyncIterator[Access]:
-    access = new_access(db, clock=clock)
-    yield access
-    access.hasher.close()
-
-
-@pytest.fixture
-async def acme(db: Database, access: Access) -> int:
-    return await add_project(db, access, "acme")
+__all__ = ["access", "acme", "clock"]  # fixtures
 
 
 async def find(
@@ -114,7 +86,7 @@ async def test_rotation_keeps_the_old_secret_until_its_overlap_ends(
     await run(db, revoke_secrets("acme", "d1", access.now_ms() + 60_000))
     new = await add_secret(db, access, "acme", "d1")
     assert (await find(access, text, "d1")).device_secret == OWN_DEVICE
-    clock.now_s += 60
+    clock.ms += 60_000
     assert (await find(access, text, "d1")).device_secret == NO_DEVICE
     assert (await find(access, new, "d1")).device_secret == OWN_DEVICE
 
@@ -125,7 +97,7 @@ async def test_a_second_rotation_does_not_prolong_the_overlap_of_the_first(
     oldest = await add_secret(db, access, "acme", "d1")
     await run(db, revoke_secrets("acme", "d1", access.now_ms() + 60_000))
     await run(db, revoke_secrets("acme", "d1", access.now_ms() + 900_000))
-    clock.now_s += 61
+    clock.ms += 61_000
     assert (await find(access, oldest, "d1")).device_secret == NO_DEVICE
 
 
@@ -233,7 +205,7 @@ async def test_an_expired_token_is_unknown(
     user = await add_member(recorder, acme, "a@b.example", "admin")
     token = await issue_token(recorder, acme, user, "viewer", expires_at_ms=access.now_ms() + 1_000)
     assert (await find(access, token.text, None)).token_id is not None
-    clock.now_s += 1
+    clock.ms += 1_000
     assert (await find(access, token.text, None)).token_id is None
 
 

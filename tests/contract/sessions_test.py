@@ -1,7 +1,5 @@
 """A session of a browser is found by its cookie alone, and ends when its login ends."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from firmtrail.access import logins, sessions, tokens
@@ -12,38 +10,13 @@ from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Database, Statement
 from firmtrail.recording.recorder import Recorder
+from tests.contract.clocked import Clock, access, acme, clock
 from tests.databases import read
-from tests.people import add_member, add_project, begin_session, new_access
+from tests.people import add_member, begin_session
 
-NOW_S = 1_800_000_000.0
+__all__ = ["access", "acme", "clock"]  # fixtures
+
 HOUR_MS = 3600 * 1000
-
-
-class Clock:
-    """Shows the time that a test sets."""
-
-    def __init__(self) -> None:
-        self.ms = int(NOW_S * 1000)
-
-    def __call__(self) -> float:
-        return self.ms / 1000
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def access(db: Database, clock: Clock) -> AsyncIterator[Access]:
-    access = new_access(db, clock=clock)
-    yield access
-    access.hasher.close()
-
-
-@pytest.fixture
-async def acme(db: Database, access: Access) -> int:
-    return await add_project(db, access, "acme")
 
 
 @pytest.fixture

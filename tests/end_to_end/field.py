@@ -15,8 +15,9 @@ from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.network import Network
 from tests.end_to_end.processes import Server
-from tests.end_to_end.site import MODEL, Answer, P, Site, get, new_site, post
+from tests.end_to_end.site import MODEL, P, Site, get, new_site, post
 from tests.end_to_end.swu import Signer
+from tests.serving import Answer
 
 WAIT_S_MAX = 60
 PAYLOAD = bytes(range(256)) * 1_000

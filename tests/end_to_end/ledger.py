@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from tests.end_to_end.site import Answer, Entry, P, Site, entries, new_site, post
+from tests.end_to_end.site import Entry, P, Site, entries, new_site, post
+from tests.serving import Answer
 
 VERSIONS = [f"1.{minor}.0" for minor in range(6)]
 STATUSES = ["installed"] * 5 + ["running", "downloading", "failed"]

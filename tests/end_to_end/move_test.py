@@ -30,9 +30,10 @@ from tests.end_to_end.moving import (
     sqlite_place,
 )
 from tests.end_to_end.processes import ENVIRONMENT
-from tests.end_to_end.site import MODEL, Answer, P, new_site
+from tests.end_to_end.site import MODEL, P, new_site
 from tests.end_to_end.waiting import wait_until
 from tests.postgres_server import PostgresServer
+from tests.serving import Answer
 
 KINDS = ("sqlite", "postgres")
 SHORT_S, NEVER_S = 0.3, 3_600.0

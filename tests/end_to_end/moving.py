@@ -13,7 +13,8 @@ from tests.end_to_end.command import Done, run
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.forked import Constants
 from tests.end_to_end.processes import Server
-from tests.end_to_end.site import MODEL, Answer, P, Site
+from tests.end_to_end.site import MODEL, P, Site
+from tests.serving import Answer
 
 ADDRESS = "https://eu.example"
 DEVICES = [f"d{n}" for n in range(12)]

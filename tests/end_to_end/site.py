@@ -13,6 +13,7 @@ from firmtrail.recording.recorder import Recorder
 from tests.databases import opened
 from tests.fleet import register
 from tests.people import add_member, add_project, add_secret, issue_token, new_access
+from tests.serving import Answer
 
 PROJECT = "acme"
 P = f"/api/v1/projects/{PROJECT}"
@@ -37,23 +38,6 @@ class Entry(msgspec.Struct, frozen=True):
     id: str
     subject: str
     data: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Holds an answer, read to its end."""
-
-    status: int
-    headers: Any
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
-
-    @property
-    def log_size(self) -> int:
-        return int(self.headers["Firmtrail-Log-Size"])
 
 
 async def new_site(database: str, devices: list[str]) -> Site:

@@ -16,7 +16,8 @@ from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import Route
 from tests.service.access_records import records
 from tests.service.routes import assert_is_problem, name_of, path_of
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 pytestmark = pytest.mark.one_back_end  # tests/contract/reads_test.py covers writes and reads
 

@@ -7,8 +7,9 @@ import msgspec
 
 from tests.people import add_member, issue_token
 from tests.service.plans import check_in, events_of, set_up, shown
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
 from tests.service.steered import post, roll_out
+from tests.serving import Answer
 
 
 async def add_second_admin(site: Site) -> str:

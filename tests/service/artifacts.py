@@ -4,7 +4,8 @@ from hashlib import sha256
 
 import pytest
 
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 RELEASES = f"{P}/releases"
 FILE = f"{RELEASES}/m/1.0.0/artifacts/full.bin"

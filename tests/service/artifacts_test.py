@@ -25,8 +25,8 @@ from tests.service.artifacts import (
     put,
     release,  # noqa: F401 (a fixture)
 )
-from tests.service.site import Answer, Site
-from tests.serving import with_settings
+from tests.service.site import Site
+from tests.serving import Answer, with_settings
 
 pytestmark = pytest.mark.one_back_end  # tests/contract/releases_test.py checks the events
 

@@ -20,7 +20,8 @@ from tests.authority import Authority
 from tests.fleet import register
 from tests.service.certificates import rfc_9440
 from tests.service.routes import NAMES, ROUTES, path_of
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
+from tests.serving import Answer
 
 HEADER = "X-Device-Certificate"
 AUTHORITY = Authority()

@@ -18,7 +18,8 @@ from firmtrail.publishing.published import LogState
 from tests.fleet import received, report
 from tests.inclusion import verify_inclusion
 from tests.publishing import ACME, SIGNER, opened
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
+from tests.serving import Answer
 
 TEXT = "text/plain; charset=utf-8"
 PROOF = {"Prefer": "receipt=proof"}

@@ -11,7 +11,8 @@ from firmtrail.http.gate import Gate, bounds
 from firmtrail.http.metrics import Metrics
 from tests.patience import PATIENCE_S
 from tests.service.routes import assert_is_problem
-from tests.service.site import Address, Answer
+from tests.service.site import Address
+from tests.serving import Answer
 
 HOST = b"Host: x\r\n"
 CHUNKED = b"POST /api/v1/login HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -8,7 +8,8 @@ import msgspec
 
 from firmtrail.console.pages.settings import WORDS
 from firmtrail.rules.settings import Settings
-from tests.service.site import CONSOLE, Answer, P, Site
+from tests.service.site import CONSOLE, P, Site
+from tests.serving import Answer
 
 SETTINGS = f"{CONSOLE}/acme/settings"
 

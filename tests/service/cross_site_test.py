@@ -15,7 +15,8 @@ from firmtrail.http.callers import LocalAccess, PageAccess, PublicAccess
 from firmtrail.http.route import Route
 from firmtrail.http.sessions import COOKIE
 from tests.service.routes import name_of, path_of
-from tests.service.site import Answer, Site
+from tests.service.site import Site
+from tests.serving import Answer
 
 pytestmark = pytest.mark.one_back_end
 

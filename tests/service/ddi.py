@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 
 @dataclass(frozen=True)

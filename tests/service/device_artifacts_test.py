@@ -11,7 +11,8 @@ from tests.service.artifacts import (
     put,
     release,  # noqa: F401 (a fixture)
 )
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 pytestmark = pytest.mark.one_back_end  # tests/contract/releases_test.py checks the events
 

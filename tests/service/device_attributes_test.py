@@ -11,8 +11,9 @@ from firmtrail.rules.report import ReportCommand
 from tests.databases import read
 from tests.people import recorded
 from tests.service.routes import assert_is_problem
-from tests.service.site import D2, Answer, D, P, Site
+from tests.service.site import D2, D, P, Site
 from tests.service.steered import roll_out
+from tests.serving import Answer
 
 A = f"{D}/attributes"
 

@@ -12,8 +12,9 @@ from firmtrail.http import download_urls, downloads
 from tests.core.mender_files import artifact
 from tests.fleet import record_events
 from tests.service.downloads import BYTES, MD5, SHA1, SHA256, pin, put
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
 from tests.service.steered import post
+from tests.serving import Answer
 
 
 async def check_in(site: Site, **headers: str) -> Answer:

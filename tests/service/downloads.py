@@ -2,7 +2,8 @@
 
 from hashlib import md5, sha1, sha256
 
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
+from tests.serving import Answer
 
 BYTES = bytes(range(256)) * 40
 SHA256, SHA1, MD5 = (of(BYTES).hexdigest() for of in (sha256, sha1, md5))

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 
 async def issue(site: Site, caller: str = "operator", **terms: Any) -> Answer:

@@ -15,7 +15,8 @@ from firmtrail.database.sqlite import SQLite
 from firmtrail.events.entry import TYPES
 from tests.databases import read, write
 from tests.people import add_member
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
+from tests.serving import Answer
 
 CANARY = "zq84-canary"
 EMAIL = "zq84.canary@example.org"

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from tests.service.routes import assert_is_problem
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
+from tests.serving import Answer
 
 FUTURE = "2999-01-01T00:00:00.000Z"
 

@@ -23,7 +23,8 @@ from tests.fleet import receipts, register, report
 from tests.patience import PATIENCE_S
 from tests.people import new_access
 from tests.service.routes import assert_is_problem
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 READERS = 60
 

@@ -4,7 +4,8 @@ import re
 from html import unescape
 from urllib.parse import urlencode
 
-from tests.service.site import Answer, Site
+from tests.service.site import Site
+from tests.serving import Answer
 
 CONSOLE = "/console/acme"
 

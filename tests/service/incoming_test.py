@@ -9,7 +9,8 @@ from firmtrail.http import incoming
 from firmtrail.http.callers import LocalAccess, PublicAccess
 from tests.patience import PATIENCE_S
 from tests.service.routes import ROUTES, assert_is_problem, name_of, needs_a_key, path_of
-from tests.service.site import Address, Answer, D, P, Site
+from tests.service.site import Address, D, P, Site
+from tests.serving import Answer
 
 pytestmark = pytest.mark.one_back_end
 

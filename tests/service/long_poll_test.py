@@ -14,9 +14,9 @@ from firmtrail.application import app
 from firmtrail.http import concurrency, decisions, watch
 from firmtrail.http.concurrency import ConcurrencyLimit, Limits
 from tests.fleet import register
-from tests.service.site import D2, Answer, D, P, Site
+from tests.service.site import D2, D, P, Site
 from tests.service.steered import post, roll_out
-from tests.serving import with_settings
+from tests.serving import Answer, with_settings
 
 ANSWERED_S = 30
 """How long a request takes at most that does not wait, on a slow machine."""

@@ -8,7 +8,8 @@ import pytest
 
 from tests.people import recorded
 from tests.service.downloads import BYTES, MD5, SHA1, SHA256, pin, put
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
+from tests.serving import Answer
 
 LATEST = "/api/v0/releases/latest"
 DEVICE = "device_serial=d1&hardware_version=m&software_type=main"

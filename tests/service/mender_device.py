@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.service.site import Answer, Site
+from tests.service.site import Site
+from tests.serving import Answer
 
 AUTH = "/api/devices/v1/authentication/auth_requests"
 NEXT = "/api/devices/v2/deployments/device/deployments/next"

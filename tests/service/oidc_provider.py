@@ -1,11 +1,14 @@
 """Plays a provider of OpenID Connect."""
 
+import contextlib
 import time
 from base64 import b64decode
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, Self
 from urllib.parse import unquote_plus
 
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc import jwt
 from joserfc.jwk import RSAKey
@@ -31,6 +34,15 @@ class Provider:
         served.router.add_get("/keys", self.keys)
         served.router.add_post("/token", self.token)
         return served
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[Self]:
+        """Serves it on loopback."""
+        server = TestServer(self.app())
+        await server.start_server()
+        self.issuer = str(server.make_url("")).rstrip("/")
+        yield self
+        await server.close()
 
     async def configuration(self, _request: web.Request) -> web.Response:
         if self.is_away:

@@ -14,7 +14,8 @@ from firmtrail.application import app
 from firmtrail.config import Oidc
 from firmtrail.http.oidc import OidcSignIn
 from tests.service.oidc_provider import CLIENT, SECRET, Provider
-from tests.service.site import CONSOLE, Answer, Site
+from tests.service.site import CONSOLE, Site
+from tests.serving import Answer
 
 pytestmark = pytest.mark.one_back_end
 
@@ -25,12 +26,8 @@ OF_PROVIDERS = "scope=openid+email&authuser=0&prompt=consent&hd=example.org&sess
 
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
-    provider = Provider()
-    server = TestServer(provider.app())
-    await server.start_server()
-    provider.issuer = str(server.make_url("")).rstrip("/")
-    yield provider
-    await server.close()
+    async with Provider().serving() as provider:
+        yield provider
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from firmtrail.commands import releases
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.release import ReleaseKey
 from tests.service.routes import assert_is_problem
-from tests.service.site import D2, Answer, P, Site
+from tests.service.site import D2, P, Site
 from tests.service.steered import post, roll_out
+from tests.serving import Answer
 
 
 async def test_a_rollout_is_one_event_and_a_rollback_also_withdraws(fleet: Site) -> None:

@@ -7,8 +7,9 @@ import pytest
 from firmtrail.events.steering import UpdateOffered
 from tests.people import recorded
 from tests.service.downloads import BYTES, SHA256, pin, put
-from tests.service.site import D2, Answer, D, P, Site
+from tests.service.site import D2, D, P, Site
 from tests.service.steered import post
+from tests.serving import Answer
 
 ARTIFACT, POLL, LOG = f"{D}/update/artifact", f"{D}/swupdate", f"{D}/swupdate/log"
 

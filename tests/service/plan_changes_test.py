@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from tests.service.plans import check_in, events_of, in_seconds, set_up, shown
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
 from tests.service.steered import post, roll_out
+from tests.serving import Answer
 
 TO_ALL = [{"percent": 100}]
 

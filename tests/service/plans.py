@@ -5,7 +5,8 @@ from typing import Any
 
 from firmtrail.events.times import time_text
 from tests.clock import set_clock
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
+from tests.serving import Answer
 
 
 async def check_in(site: Site) -> Any:

@@ -18,7 +18,8 @@ from tests.fleet import register
 from tests.people import add_member, add_secret, issue_token
 from tests.service.mender_device import MenderDevice
 from tests.service.routes import needs_a_key, path_of
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 pytestmark = pytest.mark.one_back_end  # tests/contract/access_lookup_test.py covers the lookups
 

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.service.enrolling import let_join
 from tests.service.mender_device import DEPLOYMENTS, MenderDevice
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 type Visitor = Literal["installs", "fails", "falls back", "begins", "asks"]
 """What a device does on a visit."""
@@ -43,7 +44,7 @@ class Teller(NamedTuple):
         return (await self.site.get(f"{P}/{path}")).json
 
 
-type Run = Callable[[Teller, str], Awaitable[None]]
+type Run = Callable[[Teller, str], Awaitable[object]]
 """Says that the device runs this version."""
 type Visit = Callable[[Teller, Step, str], Awaitable[str | None]]
 """Asks what to run, and follows the answer as the step says; returns the version that runs then,
@@ -225,10 +226,6 @@ async def _update(teller: Teller) -> str | None:
     return version
 
 
-async def memfault_asks(teller: Teller, version: str) -> None:
-    await _latest(teller, version)
-
-
 async def _latest(teller: Teller, runs: str) -> str | None:
     """Asks for the latest release, saying what runs."""
     asked = f"device_serial={teller.device}&hardware_version={teller.model}&software_type=main"
@@ -239,18 +236,6 @@ async def _latest(teller: Teller, runs: str) -> str | None:
     return str(answer.json["version"]) if answer.body else None
 
 
-async def memfault_visit(teller: Teller, step: Step, runs: str) -> str | None:
-    version = await _latest(teller, runs)
-    if version is None or step != "installs":
-        return None
-    await _latest(teller, version)
-    return version
-
-
-async def plain_asks(teller: Teller, version: str) -> None:
-    await _loaded(teller, version)
-
-
 async def _loaded(teller: Teller, runs: str) -> str | None:
     """Loads the one URL of the device, saying what runs; returns the version of the bytes."""
     path = f"{P}/devices/{teller.device}/update/artifact?running={runs}"
@@ -258,18 +243,6 @@ async def _loaded(teller: Teller, runs: str) -> str | None:
     assert answer.status in {200, 204}, answer.body
     version: str | None = answer.headers.get("Firmtrail-Version")
     return version
-
-
-async def plain_visit(teller: Teller, step: Step, runs: str) -> str | None:
-    version = await _loaded(teller, runs)
-    if version is None or step != "installs":
-        return None
-    await _loaded(teller, version)
-    return version
-
-
-async def swupdate_asks(teller: Teller, version: str) -> None:
-    await _polled(teller, version)
 
 
 async def _polled(teller: Teller, runs: str) -> str | None:
@@ -306,6 +279,19 @@ async def swupdate_visit(teller: Teller, step: Step, runs: str) -> str | None:
     return version if step == "installs" else None
 
 
+def visit_by(asks: Callable[[Teller, str], Awaitable[str | None]]) -> Visit:
+    """Returns the visit of a client that says what it runs when it asks, and no more."""
+
+    async def visit(teller: Teller, step: Step, runs: str) -> str | None:
+        version = await asks(teller, runs)
+        if version is None or step != "installs":
+            return None
+        await asks(teller, version)
+        return version
+
+    return visit
+
+
 class Protocol(NamedTuple):
     """Holds how clients of a protocol speak."""
 
@@ -327,7 +313,7 @@ OTHERS = {
     "attributes": Protocol(saying_runs, saying_visit),
     "hawkbit": Protocol(ddi_runs, ddi_visit),
     "mender": Protocol(mender_runs, mender_visit, has_fallbacks=False),
-    "memfault": Protocol(memfault_asks, memfault_visit, like=silent_visit),
-    "swupdate": Protocol(swupdate_asks, swupdate_visit, like=polling_visit),
-    "plain": Protocol(plain_asks, plain_visit, like=silent_visit),
+    "memfault": Protocol(_latest, visit_by(_latest), like=silent_visit),
+    "swupdate": Protocol(_polled, swupdate_visit, like=polling_visit),
+    "plain": Protocol(_loaded, visit_by(_loaded), like=silent_visit),
 }

@@ -13,8 +13,9 @@ from firmtrail.config import networks
 from firmtrail.http.auth import authentication
 from firmtrail.http.clients import Clients
 from tests.people import add_secret
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
 from tests.service.steered import post, roll_out
+from tests.serving import Answer
 
 THROUGH = {
     "X-Forwarded-Proto": "https",

@@ -3,7 +3,8 @@
 import csv
 from typing import Any
 
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 RELEASES = f"{P}/releases"
 M1 = f"{RELEASES}/m/1.0.0"

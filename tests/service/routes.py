@@ -12,7 +12,7 @@ from firmtrail.http.callers import (
 )
 from firmtrail.http.route import Route
 from firmtrail.protocols.mender.authentication import of_device as of_mender_device
-from tests.service.site import Answer
+from tests.serving import Answer
 
 ROUTES = served(has_seed=True, is_demo=True)
 GUARDED = [route for route in ROUTES if not isinstance(route.access, PublicAccess | LocalAccess)]

@@ -11,7 +11,8 @@ from firmtrail.eventstore import log
 from tests.databases import read
 from tests.people import add_member, add_project, recorded
 from tests.service.routes import assert_is_problem
-from tests.service.site import Answer, Site
+from tests.service.site import Site
+from tests.serving import Answer
 
 READ = "/get_firmware_updates_by_device_id?email=diegosalcovsky@gmail.com&device_id=1&secret=ABC"
 

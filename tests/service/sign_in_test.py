@@ -14,7 +14,8 @@ from firmtrail.commands.erase_user import erase_user
 from firmtrail.http.sessions import COOKIE, SECURE_COOKIE, own_path
 from tests.databases import read
 from tests.people import add_member, new_access
-from tests.service.site import CONSOLE, Answer, P, Site
+from tests.service.site import CONSOLE, P, Site
+from tests.serving import Answer
 
 EMAIL, PASSWORD = "admin@example.org", "correct horse"
 SIGN_IN, SIGN_OUT, FLEET = f"{CONSOLE}/sign-in", f"{CONSOLE}/sign-out", f"{CONSOLE}/acme"

@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient
 
 from firmtrail.http.call import Services
 from firmtrail.http.sessions import COOKIE
+from tests.serving import Answer
 
 P = "/api/v1/projects/acme"
 D = f"{P}/devices/d1"
@@ -18,19 +19,6 @@ CONSOLE = "/console"
 
 type Address = tuple[str, int]
 """A host and a port."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer, read to its end."""
-
-    status: int
-    headers: Any
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from typing import Any
 
 from firmtrail.rules.silence import LAG_MS
 from tests.databases import write
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 SILENT_S = 300
 """How long a device may be silent, in tests of rollouts that say so."""

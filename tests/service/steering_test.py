@@ -14,8 +14,9 @@ from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
 from tests.service.routes import assert_is_problem
-from tests.service.site import D2, Answer, D, P, Site
+from tests.service.site import D2, D, P, Site
 from tests.service.steered import post, roll_out
+from tests.serving import Answer
 
 TABLES = {  # by the URL's scheme
     "sqlite": "SELECT name FROM sqlite_schema WHERE type = 'table'",

@@ -18,8 +18,8 @@ from firmtrail.http.endpoint import endpoint
 from firmtrail.http.route import Handler, Route
 from tests.patience import PATIENCE_S
 from tests.service.routes import assert_is_problem
-from tests.service.site import Answer, Site
-from tests.serving import with_settings
+from tests.service.site import Site
+from tests.serving import Answer, with_settings
 
 
 async def chunks(good: int) -> AsyncGenerator[bytes]:

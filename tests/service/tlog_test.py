@@ -12,7 +12,8 @@ from tests.contract.appended import append
 from tests.databases import new_log
 from tests.fleet import register
 from tests.reference import Reference
-from tests.service.site import Answer, P, Site
+from tests.service.site import P, Site
+from tests.serving import Answer
 
 DEVICES = 600
 

@@ -14,7 +14,8 @@ from firmtrail.http.callers import UserAccess
 from firmtrail.http.respond import NDJSON
 from tests.databases import read
 from tests.people import add_member, recorded
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import D, P, Site
+from tests.serving import Answer
 
 PASSWORD = "correct horse"
 ME = "/api/v1"
