@@ -8,6 +8,7 @@ answers.
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -16,11 +17,10 @@ from firmtrail.rules.device import DeviceState
 from firmtrail.rules.plan import Halts
 from firmtrail.rules.rollout import LiveState, PlanTime, RolloutState
 
+type Purpose = tuple[str, str | None]
+"""A model, and the bad version of rollbacks (None: of other rollouts)."""
 type Audience = tuple[str, str | None, str | None, bool]
-"""A model, the bad version of rollbacks (None: of other rollouts), a cohort (None: any that no
-rollout names), and whether the device has tags."""
-type AtMoment = Mapping[Audience, Sequence["Standing"]]
-"""The rollouts that may be meant for each audience, the newest first."""
+"""A purpose, a cohort (None: any that no rollout names), and whether the device has tags."""
 
 
 class Standing(Struct, frozen=True, gc=False):
@@ -47,6 +47,32 @@ class Standing(Struct, frozen=True, gc=False):
         return self.reach >= rollout.BUCKETS or rollout.bucket(self.rollout.id, device) < self.reach
 
 
+class _Moment(NamedTuple):
+    """Holds what all rollouts do between two moments, the newest first."""
+
+    passed: int
+    """How many of the moments had passed."""
+    by_purpose: Mapping[Purpose, Sequence[Standing]]
+    by_audience: dict[Audience, Sequence[Standing]]
+    """Those that may be meant for an audience, of the audiences that were asked for."""
+
+    def narrowed(self, audience: Audience) -> Sequence[Standing]:
+        """Returns the rollouts that may be meant for an audience, and keeps them for the next
+        device, unless there are none for its model."""
+        model, bad_version, cohort, has_tags = audience
+        some = self.by_purpose.get((model, bad_version))
+        if some is None:
+            return ()
+        found = [
+            each
+            for each in some
+            if each.rollout.cohort in {None, cohort}
+            if each.rollout.tag is None or has_tags
+        ]
+        self.by_audience[audience] = found
+        return found
+
+
 class Standings:
     """Remembers what these rollouts, the newest first, do between two moments. `over` has the ids
     of those whose release was withdrawn."""
@@ -57,48 +83,37 @@ class Standings:
         self._rollouts = rollouts
         self._halts = halts
         self._over = over
+        self._cohorts = {each.cohort for each in rollouts}
         self.moments = _moments(rollouts, halts)
         """The times at which a rollout changes because time passes."""
-        self._last: tuple[int, AtMoment] = (-1, {})
-        """How many of the moments had passed, and what was computed then."""
+        self._last = _Moment(-1, {}, {})
 
     def meant_for(
         self, device: DeviceState, now_ms: int, bad_version: str | None = None
     ) -> Iterable[Standing]:
         """Returns the rollouts that are meant for the device, the newest first: the rollbacks from
         a bad version, or all others."""
-        found, model, tags = self._at(now_ms), device.model or "", device.tags
-        rollouts = found.get((model, bad_version, device.cohort, bool(tags)))
+        now, tags = self._at(now_ms), device.tags
+        cohort = device.cohort if device.cohort in self._cohorts else None
+        audience = device.model or "", bad_version, cohort, bool(tags)
+        rollouts = now.by_audience.get(audience)
         if rollouts is None:
-            rollouts = found.get((model, bad_version, None, bool(tags)), ())
+            rollouts = now.narrowed(audience)
         if not tags:
             return rollouts
         return (each for each in rollouts if each.rollout.tag is None or each.rollout.tag in tags)
 
-    def _at(self, now_ms: int) -> AtMoment:
-        passed = bisect_right(self.moments, now_ms)
-        number, found = self._last
-        if number != passed:
-            found = self._computed(PlanTime(now_ms, self._halts))
-            self._last = passed, found
-        return found
-
-    def _computed(self, at: PlanTime) -> AtMoment:
-        by_key: dict[tuple[str, str | None], list[Standing]] = {}
+    def _at(self, now_ms: int) -> _Moment:
+        passed, last = bisect_right(self.moments, now_ms), self._last
+        if last.passed == passed:
+            return last
+        by_purpose: dict[Purpose, list[Standing]] = {}
+        at = PlanTime(now_ms, self._halts)
         for each in self._rollouts:
-            standing = self._standing(each, at)
-            by_key.setdefault((each.model, each.bad_version), []).append(standing)
-        return {
-            (*key, cohort, has_tags): [
-                each
-                for each in some
-                if each.rollout.cohort in {None, cohort}
-                if each.rollout.tag is None or has_tags
-            ]
-            for key, some in by_key.items()
-            for cohort in {None, *(each.rollout.cohort for each in some)}
-            for has_tags in (False, True)
-        }
+            standings = by_purpose.setdefault((each.model, each.bad_version), [])
+            standings.append(self._standing(each, at))
+        self._last = found = _Moment(passed, by_purpose, {})
+        return found
 
     def _standing(self, found: RolloutState, at: PlanTime) -> Standing:
         clock = rollout.clock_at(found, at)
