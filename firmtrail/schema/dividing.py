@@ -206,8 +206,8 @@ def _largest(connection: Connection) -> int:
 
 
 def _bound(connection: Connection, table: str, condition: str) -> None:
-    """Bounds a table by a constraint. The rows are checked while others write. Raises `MisplacedEvents`
-    for a row beyond the bound."""
+    """Bounds a table by a constraint, and checks its rows while others write. Raises
+    `MisplacedEvents` for a row beyond the bound."""
     unbound = f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {BOUND}"
     bound = f"ALTER TABLE {table} ADD CONSTRAINT {BOUND} CHECK ({condition}) NOT VALID"
     _run(connection, unbound, bound)
