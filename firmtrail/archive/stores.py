@@ -8,7 +8,8 @@ caller has read. A file is complete and durable when the call that wrote it retu
 import asyncio
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, override
@@ -24,6 +25,8 @@ from firmtrail.publishing.published_bucket import NO_TAG, bucket_at
 
 REQUEST_TIMEOUT = timedelta(seconds=30)
 RETRY_TIMEOUT = timedelta(seconds=10)
+
+FOLDER_THREADS = 8
 
 _PROBE = "conditional-put"
 """Names an object that `check` writes: it is no project's, whose files are in folders."""
@@ -53,26 +56,36 @@ class ArchiveStore(Protocol):
 
 
 class FolderStore:
-    """Implements `ArchiveStore` by a folder."""
+    """Implements `ArchiveStore` by a folder. It has threads of its own: those that wait for a
+    network folder that does not answer keep no other work of the process waiting."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._threads = ThreadPoolExecutor(FOLDER_THREADS, thread_name_prefix="archive")
 
     @override
     def __str__(self) -> str:
         return str(self._folder)
 
     async def get(self, name: str) -> bytes | None:
-        return await asyncio.to_thread(self._get, name)
+        return await self._in_thread(self._get, name)
+
+    async def _in_thread[R](self, work: Callable[..., R], *args: object) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     def _get(self, name: str) -> bytes | None:
+        path = self._folder / name
         try:
-            return (self._folder / name).read_bytes()
+            with path.open("rb") as file:
+                found = file.read(FILE_BYTES_MAX + 1)
         except FileNotFoundError:
             return None
+        if len(found) > FILE_BYTES_MAX:
+            raise OSError(f"{path} is larger than any file of a log")
+        return found
 
     async def add(self, name: str, content: bytes) -> None:
-        await asyncio.to_thread(self._add, name, content)
+        await self._in_thread(self._add, name, content)
 
     def _add(self, name: str, content: bytes) -> None:
         path = self._folder / name
@@ -81,10 +94,10 @@ class FolderStore:
             exists = contextlib.suppress(FileExistsError)
             with files.temporary_file(path, content) as temporary, exists:
                 path.hardlink_to(temporary)
-        _check_same(path, path.read_bytes(), content)
+        _check_same(path, self._get(name), content)
 
     async def replace(self, name: str, before: bytes | None, after: bytes) -> bool:
-        return await asyncio.to_thread(self._replace, name, before, after)
+        return await self._in_thread(self._replace, name, before, after)
 
     def _replace(self, name: str, before: bytes | None, after: bytes) -> bool:
         path = self._folder / name
@@ -112,8 +125,8 @@ class FolderStore:
             files.sync(each.parent)
 
     async def check(self) -> None:
-        await asyncio.to_thread(files.private_folder, self._folder)
-        await asyncio.to_thread(files.check_writable, self._folder)
+        await self._in_thread(files.private_folder, self._folder)
+        await self._in_thread(files.check_writable, self._folder)
 
 
 class BucketStore:
