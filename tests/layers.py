@@ -40,7 +40,7 @@ LAYERS = {
         "access audit commands database events eventstore projections publishing rebuilding "
         "recording"
     ),
-    "archive": "audit config database eventstore followers publishing",
+    "archive": "audit config database eventstore followers publishing schema",
     "http": (
         "__version__ access archive artifacts commands config database events eventstore followers "
         "projections publishing rebuilding recording repeats rules schema webhooks"

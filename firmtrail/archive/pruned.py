@@ -11,6 +11,7 @@ from firmtrail.database import stubs
 from firmtrail.database.database import Given, Reader, Statement, Transaction
 from firmtrail.database.entry_archive import Stub
 from firmtrail.publishing.minimum_sizes import LogName
+from firmtrail.schema.migrations import KEEP_OLDER_CODE_AWAY
 
 KNOWS_STUBS = "0016"
 """The schema since which code knows stubs: older code must not serve a pruned database."""
@@ -36,11 +37,6 @@ FROM events
 WHERE log_id = $1 AND position >= $2 AND position < $3
 ORDER BY position
 LIMIT $4"""
-
-_RAISE = """\
-UPDATE instance
-SET compatible_from = $1
-WHERE coalesce(compatible_from, '') < $1"""
 
 _ADVANCE = """\
 INSERT INTO pruned (log_id, size, entries, bytes, pruned_at_ms)
@@ -148,7 +144,9 @@ async def replace(tx: Transaction, log_id: int, new: Replacement) -> bool:
     another process prunes it. The guard of `events` refuses a stub of any other text.
     """
     args = (log_id, new.span.start, new.span.stop, len(new.stubs), new.saved_bytes)
-    [_, advanced] = await tx.run(Statement(_RAISE, (KNOWS_STUBS,)), Statement(_ADVANCE, args))
+    [_, advanced] = await tx.run(
+        Statement(KEEP_OLDER_CODE_AWAY, (KNOWS_STUBS,)), Statement(_ADVANCE, args)
+    )
     if not advanced:
         return False
     rows = [(each.position, str(each)) for each in new.stubs]

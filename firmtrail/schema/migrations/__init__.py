@@ -30,6 +30,14 @@ def statements(name: str, back_end: str) -> list[str]:
     return [part.strip().removesuffix(";") for part in lines.split(";\n\n")]
 
 
+KEEP_OLDER_CODE_AWAY = """\
+UPDATE instance
+SET compatible_from = $1
+WHERE coalesce(compatible_from, '') < $1"""
+"""Stores that only code of the schema $1 or a later one may use the database, unless it was stored
+that only newer code may: something else that was done needs that."""
+
+
 class Schema(NamedTuple):
     """Describes a database's schema: its revision, and the oldest code that may use it."""
 

@@ -15,12 +15,9 @@ from collections.abc import Callable, Sequence
 from alembic import context, op
 from sqlalchemy import Connection, text
 
-from firmtrail.schema.migrations import statements
+from firmtrail.schema.migrations import KEEP_OLDER_CODE_AWAY, statements
 
-_COMPATIBLE_FROM = text("""\
-UPDATE instance
-SET compatible_from = :since
-WHERE compatible_from IS NULL OR compatible_from < :since""")
+_KEEP_OLDER_CODE_AWAY = text(KEEP_OLDER_CODE_AWAY.replace("$1", ":since"))
 
 type OnMigrationProgress = Callable[[str, int], None]
 """Called with the name of the batch job, and the number of rows that are done."""
@@ -37,9 +34,8 @@ def run(shared: Sequence[str], own: Sequence[str] = (), postgres: Sequence[str] 
 
 
 def keep_older_code_away(connection: Connection, since: str) -> None:
-    """Stores that only code of this revision or a later one may use the database, unless it was
-    stored that only newer code may: something else that was done needs that."""
-    connection.execute(_COMPATIBLE_FROM, {"since": since})
+    """Runs `KEEP_OLDER_CODE_AWAY` for a revision."""
+    connection.execute(_KEEP_OLDER_CODE_AWAY, {"since": since})
 
 
 def in_batches(name: str, statement: str) -> None:
