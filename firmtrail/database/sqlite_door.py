@@ -31,8 +31,8 @@ ANSWER_WAIT_S = 10.0
 """How long a worker waits for the process that writes, which may have to be started first."""
 LAST_WAIT_S = 1.0
 END_WAIT_S = 30.0
-"""How long the maker waits for the end of the process that writes. If that still checkpoints, it
-keeps the file locked until it has ended, so nothing is lost."""
+"""How long the end of the process that writes is waited for. If that still checkpoints, it keeps
+the file locked until it has ended, so nothing is lost."""
 
 _log = structlog.get_logger("firmtrail")
 _repeats = Repeats()
@@ -80,11 +80,13 @@ class Entrance(Protocol):
         `Unavailable`."""
 
     async def left(self) -> None:
-        """Waits for the processes that end together with the connection that has just ended."""
+        """Waits for the processes that end together with the connection that has just ended, at
+        most `END_WAIT_S`."""
 
 
 class OwnProcess:
-    """Starts a process for each connection. It ends with its connection.
+    """Starts a process for each connection. It ends with its connection; one that does not is
+    logged, and nothing is written until it has ended.
 
     The process inherits the file's lock, so no other one can write before both have ended.
     """
@@ -97,6 +99,8 @@ class OwnProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def enter(self) -> socket.socket:
+        if self._process is not None and self._process.returncode is None:
+            raise Unavailable("the process that wrote has not ended")
         door = Door()
         with contextlib.closing(door):
             try:
@@ -110,7 +114,11 @@ class OwnProcess:
     async def left(self) -> None:
         process = self._process
         assert process is not None
-        _log_end(await process.wait())
+        try:
+            async with asyncio.timeout(END_WAIT_S):
+                _log_end(await process.wait())
+        except TimeoutError:
+            _log_stuck(process.pid)
 
 
 class SharedProcess:
@@ -169,9 +177,12 @@ class SharedProcess:
             try:
                 self._process.wait(END_WAIT_S)
             except subprocess.TimeoutExpired:
-                pid, seconds = self._process.pid, END_WAIT_S
-                _log.error("the process that writes does not end", pid=pid, seconds=seconds)
+                _log_stuck(self._process.pid)
         self._lock.close()
+
+
+def _log_stuck(pid: int) -> None:
+    _log.error("the process that writes does not end", pid=pid, seconds=END_WAIT_S)
 
 
 def _log_end(exit_code: int) -> None:

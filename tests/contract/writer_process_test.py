@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.database import messages
+from firmtrail.database import messages, sqlite_door
 from firmtrail.database.database import (
     Contended,
     NoSuchTable,
@@ -179,6 +179,24 @@ async def test_the_file_is_locked_until_both_processes_have_ended(path: Path, db
     own._lock.close()  # as if this process had been killed: it no longer has the lock
     with pytest.raises(Locked):
         await SQLite.open(path)
+
+
+async def test_a_process_that_does_not_end_is_waited_for_only_so_long(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one would write the same file with the same lock, so none is started."""
+    monkeypatch.setattr(sqlite_door, "END_WAIT_S", 0.05)
+    with path.open("rb") as lock:
+        own = OwnProcess(path, lock, ())
+        own._command = ("sleep", "600")
+        for _ in range(2):
+            (await own.enter()).close()
+            await own.left()
+            with pytest.raises(Unavailable, match="has not ended"):
+                await own.enter()
+            assert own._process is not None
+            own._process.kill()
+            await own._process.wait()
 
 
 async def test_a_waiting_server_gets_the_file_when_the_other_process_has_ended(path: Path) -> None:
