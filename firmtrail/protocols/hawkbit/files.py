@@ -7,6 +7,7 @@ until its release is withdrawn, whatever is decided meanwhile.
 import msgspec
 from aiohttp import web
 
+from firmtrail.database.database import Unavailable
 from firmtrail.http import actions, downloads, errors, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.protocols.hawkbit.caller import base_of
@@ -71,11 +72,17 @@ async def _send(call: AnyCall) -> web.StreamResponse:
     return await downloads.send(call, await _named(call))
 
 
-async def get_checksum(call: AnyCall) -> web.Response:
+async def get_checksum(call: AnyCall) -> web.StreamResponse:
     """Return the MD5 of a file, as md5sum prints it."""
+    return await downloads.patiently(call, lambda: _checksum(call))
+
+
+async def _checksum(call: AnyCall) -> web.Response:
+    """Returns the checksum. Raises `Unavailable` while it is computed for the first time."""
     found = await downloads.with_digests(call, await _named(call))
     if found.md5 is None:
-        raise errors.NotFound("The checksum is not computed yet.")
+        downloads.store_of(call)
+        raise Unavailable("The checksum is not computed yet.")
     body = f"{found.md5}  {found.name}\n".encode()
     return respond.encoded_resource(call, "text/plain", body, {})
 

@@ -95,7 +95,8 @@ def _of_the_device(mount: _Mount) -> Iterator[Route]:
 def _of_files(mount: _Mount) -> Iterator[Route]:
     """Yields the routes of files. That of a checksum comes before that of its file."""
     yield mount.read(_FILE, files.get_artifacts, list[HawkbitArtifact], **_SEEN)
-    yield mount.read(f"{_FILE}/{{name}}.MD5SUM", files.get_checksum, "text/plain", **_LOADED)
+    summed = {"is_download": True, **_LOADED}
+    yield mount.read(f"{_FILE}/{{name}}.MD5SUM", files.get_checksum, "text/plain", **summed)
     yield mount.route(
         GET,
         f"{_FILE}/{{name}}",
