@@ -150,7 +150,7 @@ def _show_tried(answer: Any) -> None:
     if "phases" in answer:
         rows = plan_rows(answer["phases"])
         for row in rows:
-            del row["state"]  # none of them has begun
+            del row["state"]  # all of them are next
         output.show_list(rows, json=False)
 
 

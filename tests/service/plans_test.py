@@ -286,6 +286,7 @@ async def test_a_dry_run_forecasts_its_phases_and_warns_of_one_that_never_ends(
     assert time_ms(first["earliest_end"]) - time_ms(first["began_at"]) == 60_000
     assert first["earliest_end"] == last["began_at"]
     assert last["devices"] == found["progress"]["matching"]
+    assert [each["state"] for each in found["phases"]] == ["next", "next"]
     assert "waits for 50 reports" in found["warnings"][0]
 
 

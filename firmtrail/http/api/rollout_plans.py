@@ -85,6 +85,7 @@ class ShownPhase(msgspec.Struct, frozen=True, kw_only=True):
 
     percent: float
     state: Literal["done", "current", "next"]
+    """In a dry run, each phase is `next`: none has begun."""
     after_s: int | None
     when: When | None
     began_at: TimeText | None
@@ -234,6 +235,8 @@ def forecast_of(
     """Returns the phases of a rollout that was not started: when each begins and ends if nothing
     fails, and about how many devices it reaches."""
     return [
-        msgspec.structs.replace(each, began_at=each.begins_at, earliest_end=each.ends_at)
+        msgspec.structs.replace(
+            each, state="next", began_at=each.begins_at, earliest_end=each.ends_at
+        )
         for each in expected_phases(found, at, matching, windows)
     ]
