@@ -16,8 +16,17 @@ from firmtrail.access.tokens import NamedToken
 from firmtrail.console import filters, nested
 from firmtrail.console.here import Here, here_of
 from firmtrail.events.event import Event, Recorded
+from firmtrail.events.log import AccessRecordSealed
+from firmtrail.events.steering import (
+    DeviceFellSilent,
+    RolloutPaused,
+    RolloutPhaseMet,
+    RolloutStarted,
+)
 from firmtrail.events.times import time_ms
+from firmtrail.events.webhooks import WebhookChanged
 from firmtrail.http.call import AnyCall
+from firmtrail.recording.commit import SYSTEM
 
 SENTENCES: Mapping[str, str] = {
     "FirmwareInstalled": "{subject} installed {version}",
@@ -168,11 +177,34 @@ class Wording(NamedTuple):
         """Returns who or what caused the event."""
         if recorded.actor == recorded.stream and recorded.actor.startswith("device/"):
             return Markup("the device itself")
+        if recorded.actor == SYSTEM:
+            return Markup.escape(system_name(recorded.event))
         return self.named(recorded.actor)
 
     def named(self, actor: str) -> Markup:
         """Returns an actor in words, linked if it has a page."""
-        return Markup("the service") if actor == "system" else self.thing(actor)
+        return Markup.escape(COMMAND_LINE) if actor == SYSTEM else self.thing(actor)
+
+
+COMMAND_LINE = "the command line"
+"""Names an actor `system` that the service itself is not: `firmtrail`, without a token."""
+
+
+def system_name(event: Event) -> str:
+    """Returns what caused an event of the actor `system`, in words."""
+    return "the service" if _is_automatic(event) else COMMAND_LINE
+
+
+def _is_automatic(event: Event) -> bool:
+    """Returns whether the service records such an event on its own; no command gives one."""
+    match event:
+        case RolloutPaused():
+            return event.failed is not None
+        case RolloutStarted():
+            return event.release_position is not None
+        case WebhookChanged():
+            return event.disabled_for is not None
+    return isinstance(event, RolloutPhaseMet | DeviceFellSilent | AccessRecordSealed)
 
 
 async def wording_of(call: AnyCall, names: Iterable[str]) -> Wording:

@@ -1,16 +1,17 @@
 """Says where the log has an event, and who the actors of events are, as pages show both."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from firmtrail.access import people
-from firmtrail.database.database import Reader
+from firmtrail.console.meaning import system_name
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.eventstore import lineage, log, short_streams
 from firmtrail.eventstore.lineage import Segment
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead
+from firmtrail.recording.commit import SYSTEM
 
 
 class Place(NamedTuple):
@@ -55,14 +56,15 @@ async def orders(call: AnyCall, now: ConsistentRead, stream: str) -> list[GivenO
     texts = await short_streams.texts(now.reader, call.log_id, stream)
     found = [decode(position, text) for position, _, text in rows]
     where = await places(call, now)
-    names = await _actor_names(now.reader, {each.actor for each in found})
+    names = await people.names(now.reader, {each.actor for each in found})
     return [
-        GivenOrder(each, where.of(each.position), names[each.actor], texts.get(each.position))
+        GivenOrder(each, where.of(each.position), _by(each, names), texts.get(each.position))
         for each in reversed(found)
     ]
 
 
-async def _actor_names(reader: Reader, actors: Iterable[str]) -> dict[str, str]:
-    """Returns how people know the actors: by their addresses, where they have one."""
-    known = await people.names(reader, actors)
-    return {each: known.get(each, "the service" if each == "system" else each) for each in actors}
+def _by(recorded: Recorded, names: Mapping[str, str]) -> str:
+    """Returns how people know the actor: by an address, where it has one."""
+    if recorded.actor == SYSTEM:
+        return system_name(recorded.event)
+    return names.get(recorded.actor, recorded.actor)

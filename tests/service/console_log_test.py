@@ -17,9 +17,12 @@ from firmtrail.events.steering import (
     AutoRollout,
     PlanPhase,
     RolloutAdvanced,
+    RolloutPaused,
+    RolloutPhaseMet,
     RolloutStarted,
     Window,
 )
+from firmtrail.events.webhooks import WebhookChanged
 from tests.fleet import NOON_MS
 from tests.service.access_records import records
 from tests.service.site import P, Site
@@ -37,6 +40,13 @@ def words_of(body: bytes) -> str:
 
 def positions_in(body: bytes) -> list[int]:
     return [int(each) for each in re.findall(rb'<tr id="p(\d+)"', body)]
+
+
+class Anywhere:
+    """Stands for the place of a page."""
+
+    def url(self, *path: object) -> str:
+        return quote("/".join(map(str, path)))
 
 
 async def shown(site: Site, path: str, caller: str = "admin") -> bytes:
@@ -128,6 +138,26 @@ async def test_an_entry_names_people_and_tokens(site: Site) -> None:
     issued = positions_in(await shown(site, f"{LOG}?type=TokenIssued"))[-1]
     words = words_of(await shown(site, f"{LOG}/1/{issued}"))
     assert re.search(r"Holder \w+@example\.org", words)
+
+
+@pytest.mark.parametrize(
+    ("event", "by"),
+    [
+        (RolloutPaused(failed=1, installed=2), "the service"),
+        (RolloutPaused(), "the command line"),
+        (RolloutStarted("1.0.0", "m", 100, release_position=5), "the service"),
+        (RolloutStarted("1.0.0", "m", 100), "the command line"),
+        (WebhookChanged(enabled=False, disabled_for="gone"), "the service"),
+        (WebhookChanged(enabled=False), "the command line"),
+        (RolloutPhaseMet(0, 1, 0), "the service"),
+        (SettingsChanged(), "the command line"),
+    ],
+)
+def test_an_entry_says_whether_the_service_or_its_operator_caused_it(event: Event, by: str) -> None:
+    """Both are the actor `system`: a command without a token, and the service on its own."""
+    recorded = Recorded(5, NOON_MS, "project/acme", "s.1", "system", event)
+    wording = Wording(Anywhere(), {}, {})  # type: ignore[arg-type] # only its links are used
+    assert wording.actor(recorded) == by
 
 
 async def test_a_moment_of_the_past_shows_only_what_the_log_had(fleet: Site) -> None:
@@ -251,10 +281,6 @@ def test_a_sentence_names_only_members_of_its_event() -> None:
 def test_an_event_without_a_sentence_is_named_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     class PumpRinsed(DeviceChanged, frozen=True):
         """Records nothing that this version knows."""
-
-    class Anywhere:
-        def url(self, *path: object) -> str:
-            return quote("/".join(map(str, path)))
 
     wording = Wording(Anywhere(), {}, {})  # type: ignore[arg-type] # only its links are used
     recorded = Recorded(1, NOON_MS, "device/d<1>", "s.1", "system", PumpRinsed())
