@@ -13,6 +13,7 @@ from aiohttp import web
 from firmtrail import console, protocols
 from firmtrail.config import NATIVE, PROTOCOLS
 from firmtrail.console import rows as pages
+from firmtrail.console.pages import recalls as recalls_page
 from firmtrail.console.pages import rollout_plans as plans_page
 from firmtrail.console.pages import rollout_starts as starts_page
 from firmtrail.console.pages import settings as settings_page
@@ -120,6 +121,9 @@ _STARTS = starts_page.StartResource(rollout_starts.WantedRollout, rollout_starts
 _PLANS = plans_page.PlanResource(rollout_commands.PlanChange, rollout_plans.phases_of)
 """The change of a rollout's plan in the API, which its page shows as a form."""
 
+_RECALL_WINDOWS = recalls_page.WindowResource(rollout_plans.WantedWindow, rollout_plans.window_of)
+"""The window of a rollback in the API, which the page of a recall has fields for."""
+
 _WEBHOOKS = webhooks_page.WebhookResource(
     webhooks.WantedWebhook, receivers.check_url, webhooks.send_test
 )
@@ -129,6 +133,7 @@ PAGES = (
     *webhooks_page.routes(_WEBHOOKS),
     *plans_page.routes(_PLANS),
     *starts_page.routes(_STARTS),
+    *recalls_page.routes(_RECALL_WINDOWS),
     *console.ROUTES,
     _in_console("GET", f"{P}/devices", f"{pages.PROJECT}/devices.csv", pages.READ),
     _in_console("GET", f"{P}/devices", f"{pages.PROJECT}/devices.ndjson", pages.READ),

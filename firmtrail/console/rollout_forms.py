@@ -24,15 +24,14 @@ type FieldText = Annotated[str, Meta(max_length=200)]
 type Texts = Mapping[str, str]
 """The texts that a person wrote, by the names of the fields; "" in a field that is empty."""
 
+WINDOW_FIELDS = ("window_cron", "window_for", "window_timezone")
 SINGLE_FIELDS = (
     "model",
     "version",
     "cohort",
     "tag",
     "start_at",
-    "window_cron",
-    "window_for",
-    "window_timezone",
+    *WINDOW_FIELDS,
     "failed_percent",
     "failed_reports",
     "silent_after",
@@ -150,11 +149,7 @@ def read_start(texts: Texts) -> ReadForm:
         "cohort": texts["cohort"] or None,
         "tag": texts["tag"] or None,
         "start_at": _start_of(texts["start_at"]),
-        "window": _group(
-            cron=texts["window_cron"] or None,
-            duration_s=form.seconds("window_for"),
-            timezone=texts["window_timezone"] or None,
-        ),
+        "window": form.window(),
         "pause_if": _group(
             failed_percent=form.whole("failed_percent"), min_reports=form.whole("failed_reports")
         ),
@@ -163,6 +158,12 @@ def read_start(texts: Texts) -> ReadForm:
     phases = plan.body["plan"]["phases"]
     body |= phases[0] if len(phases) == 1 and phases[0].keys() == {"percent"} else plan.body
     return ReadForm(body, plan.faults | form.faults, plan.rows)
+
+
+def read_window(texts: Texts) -> ReadForm:
+    """Reads a window alone, as a body with the member `window`."""
+    form = _Form(texts)
+    return ReadForm({"window": form.window()}, form.faults, [])
 
 
 def _start_of(text: str) -> str | None:
@@ -201,6 +202,14 @@ class _Form:
             "when": when,
         }
         return {name: value for name, value in found.items() if value is not None}
+
+    def window(self) -> dict[str, Any] | None:
+        """Returns the window; None if its fields are empty."""
+        return _group(
+            cron=self._texts["window_cron"] or None,
+            duration_s=self.seconds("window_for"),
+            timezone=self._texts["window_timezone"] or None,
+        )
 
     def whole(self, name: str) -> Any:
         return self._value(name, _whole, "is not a whole number")

@@ -12,7 +12,7 @@ from firmtrail.http import rollout_states
 from firmtrail.http.respond import LOG_SIZE
 from firmtrail.projections import rollout_devices
 from tests.service.console_rollouts import fail
-from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
+from tests.service.forms import CONSOLE, FormFields, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import post, roll_out
 
@@ -223,6 +223,26 @@ async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> Non
     )
     assert (await fleet.get(f"{P}/releases/m/1.1.0")).json["withdrawn"]
     assert (await fleet.get(f"{D}/update", "device")).json["version"] == "1.0.0"
+
+
+async def test_a_recall_may_have_a_window_of_its_own(fleet: Site) -> None:
+    path = "/releases/m/1.1.0/recall"
+    asked = await read_page(fleet, path)
+    assert "Send them only in a window that opens at" in text_of(asked)
+    hidden: FormFields = {**hidden_fields(asked), "reason": "It burns"}
+    wrong = {"window_cron": "0 2 * *", "window_for": "a while"}
+    for fields in (wrong, {"window_for": "4 h"}, {"window_timezone": "Mars/Base"}):
+        refused = await send(fleet, path, {**hidden, **fields})
+        assert refused.status == 422, fields
+    assert "window_cron" in (
+        shown := text_of((await send(fleet, path, {**hidden, **wrong})).body.decode())
+    )
+    assert "window_for: is not a length of time" in shown
+    fields = {"window_cron": "0 2 * * *", "window_for": "4 h", "window_timezone": "Europe/Berlin"}
+    done = await confirm(fleet, path, reason="It burns", **fields)
+    rollback = done.headers["Location"].rpartition("/")[2]
+    found = (await fleet.get(f"{P}/rollouts/{rollback}")).json["window"]
+    assert found == {"cron": "0 2 * * *", "duration_s": 14_400, "timezone": "Europe/Berlin"}
 
 
 async def test_lists_count_the_devices_of_a_recall_that_still_run_the_bad_version(

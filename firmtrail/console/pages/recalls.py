@@ -1,9 +1,13 @@
 """Shows the form that recalls a release, with the numbers of a dry run, and recalls it."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
 from aiohttp import web
 
 from firmtrail.commands import steering as commands
-from firmtrail.console import confirm, filters
+from firmtrail.console import confirm, filters, rollout_forms
 from firmtrail.console.confirm import (
     Choice,
     Confirmation,
@@ -14,12 +18,15 @@ from firmtrail.console.confirm import (
 )
 from firmtrail.console.pages.rollout_starts import offerable, started
 from firmtrail.console.percentages import PercentText, hundredths
+from firmtrail.console.rollout_forms import FieldText
 from firmtrail.console.rows import OPERATE, PROJECT, PageQuery, action, page
-from firmtrail.events.steering import RollbackStarted
+from firmtrail.events.steering import RollbackStarted, Window
 from firmtrail.http.call import Call
 from firmtrail.http.decisions import consistent_read
-from firmtrail.http.errors import NotFound
+from firmtrail.http.errors import Fault, Invalid, NotFound
+from firmtrail.http.faults import faults_of
 from firmtrail.http.rollout_tries import unstarted
+from firmtrail.http.route import Route
 from firmtrail.http.scalars import VersionText
 from firmtrail.projections import rollout_devices
 from firmtrail.projections.device_current import SILENT_DAYS
@@ -49,6 +56,44 @@ class RecallForm(ConfirmationForm, frozen=True, kw_only=True):
     to: VersionText | None = None
     fallback: VersionText | None = None
     percent: PercentText = "100"
+    window_cron: FieldText = ""
+    window_for: FieldText = ""
+    window_timezone: FieldText = ""
+
+
+class WindowResource(NamedTuple):
+    """Holds the window of a rollout as the API has it."""
+
+    body: type[msgspec.Struct]
+    window_of: Callable[[Any], Window]
+
+    def read(self, texts: rollout_forms.Texts) -> Window | None:
+        """Returns the window that the fields of a form describe, if any. Raises `Invalid`."""
+        form = rollout_forms.read_window(texts)
+        wanted = form.body["window"]
+        found = faults_of(wanted, self.body, "/window") if wanted else []
+        if faults := rollout_forms.by_field(found, form.rows) | form.faults:
+            raise Invalid(
+                "; ".join(f"{name}: {reason}" for name, reason in faults.items()),
+                faults=[Fault(reason, parameter=name) for name, reason in faults.items()],
+            )
+        return self.window_of(msgspec.convert(wanted, self.body)) if wanted else None
+
+
+_WINDOW = (
+    FormField(
+        "window_cron",
+        "Send them only in a window that opens at",
+        hint="Optional: a cron expression, 0 2 * * * is each day at 2:00. Without it they go back "
+        "at any time, whatever windows the settings name.",
+    ),
+    FormField("window_for", "and stays open for", hint="Such as 4 h."),
+    FormField(
+        "window_timezone",
+        "in the time zone",
+        hint="Such as Europe/Berlin; device: each device's own. Empty: UTC.",
+    ),
+)
 
 
 async def get_recall(call: Call[RecallQuery, None]) -> web.Response:
@@ -94,7 +139,7 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
         button=f"Recall {bad}",
         back=("releases", model, bad),
         numbers=_numbers(counts),
-        fields=() if to else (_FALLBACK,),
+        fields=_WINDOW if to else (_FALLBACK, *_WINDOW),
         hidden={"to": to} if to else {},
         table=_returns(counts),
         choices_label="Send them to:",
@@ -143,22 +188,26 @@ def _among(counts: RollbackCounts, found: Figure) -> Figure:
     return found._replace(label=f"{among} {found.label}", of_one=one)
 
 
-async def post_recall(call: Call[PageQuery, RecallForm]) -> web.Response:
-    """Withdraw a release and send the devices that run it back."""
-    body = call.body
-    confirm.check_reason(body, is_needed=True)
-    wanted = RollbackStarted(
-        call.path("version"),
-        call.path("model"),
-        hundredths(body.percent),
-        body.to,
-        None if body.to else body.fallback,
+def routes(windows: WindowResource) -> tuple[Route, ...]:
+    """Returns the routes of the page, whose windows are those of the API."""
+
+    async def post_recall(call: Call[PageQuery, RecallForm]) -> web.Response:
+        """Withdraw a release and send the devices that run it back."""
+        body = call.body
+        confirm.check_reason(body, is_needed=True)
+        texts = {name: getattr(body, name) for name in rollout_forms.WINDOW_FIELDS}
+        wanted = RollbackStarted(
+            call.path("version"),
+            call.path("model"),
+            hundredths(body.percent),
+            body.to,
+            None if body.to else body.fallback,
+            window=windows.read(texts),
+        )
+        recall = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
+        return await started(call, body.key, recall)
+
+    return (
+        page(RECALL, get_recall, OPERATE, query=RecallQuery),
+        action(RECALL, post_recall, form=RecallForm, refusals={409}),
     )
-    recall = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
-    return await started(call, body.key, recall)
-
-
-ROUTES = (
-    page(RECALL, get_recall, OPERATE, query=RecallQuery),
-    action(RECALL, post_recall, form=RecallForm, refusals={409}),
-)

@@ -184,7 +184,7 @@ def offerable(found: Control) -> list[ReleaseKey]:
 
 
 async def started(call: AnyCall, key: str | None, order: LogCommand[RolloutState]) -> web.Response:
-    """Starts a rollout or a rollback once for the key of the form, and leads to its page."""
+    """Starts a rollout or a recall once for the key of the form, and leads to its page."""
 
     async def command(commit: Commit) -> CommandAnswer:
         return CommandAnswer(201, {"rollout": (await order(commit)).id})

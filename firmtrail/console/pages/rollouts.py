@@ -1,4 +1,4 @@
-"""Shows the rollouts and rollbacks of a project, and a single one with its devices."""
+"""Shows the rollouts and recalls of a project, and a single one with its devices."""
 
 from typing import NamedTuple
 
@@ -89,7 +89,7 @@ class Counts(NamedTuple):
 
 
 async def get_rollouts(call: Call[RolloutsQuery, None]) -> web.Response:
-    """Show the rollouts and rollbacks, the newest first."""
+    """Show the rollouts and recalls, the newest first."""
     async with consistent_read(call) as now:
         control, before = now.control, call.query.before
         found = sorted(control.rollouts.values(), key=lambda each: -each.position)
