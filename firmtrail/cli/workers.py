@@ -56,6 +56,9 @@ CAN_NOT_START = 1
 DRAIN = signal.SIGUSR2
 """The master sends this to its workers, which then answer on /readyz that they drain."""
 
+FOR_WORKERS = (*signals.ENDING, signal.SIGQUIT, signal.SIGHUP, DRAIN)
+"""The signals that the master sends to workers, except that which aborts a stuck one."""
+
 _log = structlog.get_logger("firmtrail")
 
 
@@ -163,6 +166,16 @@ class Master(Arbiter):
     def __init__(self, app: Gunicorn) -> None:
         super().__init__(app)
         self.systemd = True  # leaves the files of unix sockets to the one that made them
+
+    def spawn_worker(self) -> int:
+        """Starts a worker. Signals to it wait until its event loop handles them (`Worker._run`):
+        before that, it has the master's handlers, or those of a loop that does not run yet."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, FOR_WORKERS)
+        try:
+            return int(super().spawn_worker())
+        finally:
+            if os.getpid() == self.pid:  # in the master
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_WORKERS)
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 (as gunicorn calls it)
         """Stops accepting, and ends all workers."""
@@ -298,6 +311,7 @@ class Worker(GunicornUVLoopWebWorker):
     async def _run(self) -> None:
         """Serves. A failure to start ends only this worker, after a moment, with an exit code that
         does not make gunicorn end the whole server."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_WORKERS)
         try:
             await super()._run()
         except Exception as error:  # whatever it was, it is logged and ends this worker alone

@@ -164,8 +164,7 @@ def workers(pid: int) -> list[int]:
 
 
 def serving_workers(pid: int) -> list[int]:
-    """Returns those of the workers that wait for connections. A signal to one that does not yet may
-    be lost: it has the handlers of the process that started it, or no loop that runs them."""
+    """Returns those of the workers that wait for connections."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     listening = {f"socket:[{row[9]}]" for row in rows if row[3] == TCP_LISTEN}
     return [worker for worker in workers(pid) if not listening.isdisjoint(_awaited(worker))]

@@ -1,7 +1,10 @@
 """Checks several processes on one database, as gunicorn runs them."""
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,8 +16,9 @@ import pytest
 
 from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.processes import Server, children, serving_workers, workers
+from tests.end_to_end.processes import ENVIRONMENT, Server, children, serving_workers, workers
 from tests.end_to_end.waiting import wait_until
+from tests.patience import PATIENCE_S
 from tests.postgres_server import PostgresServer
 
 WORKERS = 2
@@ -66,6 +70,27 @@ def test_a_worker_that_dies_is_replaced(server: Server) -> None:
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: first not in (now := workers(server.pid)) and len(now) == WORKERS)
     assert read(f"{server.url}/readyz") == '{"status":"ready"}'
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_worker_that_still_starts_loses_no_signal(tmp_path: Path, moment: str) -> None:
+    """The worker has no handlers of its own yet, or no event loop that runs them."""
+    starting = tmp_path / moment
+    starting.touch()
+    database = f"sqlite:///{tmp_path / 'firmtrail.db'}"
+    command = ["--database", database, "serve", "--workers", "2", "--port", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.end_to_end.slow_workers", *command],
+        env=ENVIRONMENT | {"FIRMTRAIL_TEST_STARTING": str(starting), "TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: starting.read_text().endswith("\n"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def status(url: str) -> int:
