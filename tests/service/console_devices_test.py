@@ -27,33 +27,33 @@ async def device(site: Site, path: str = D) -> Any:
     return (await site.get(path)).json
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "version=1.0.0",
-        "version=9.0.0",
-        "model=m&cohort=&tag=",
-        "cohort=north",
-        "tag=t",
-        "outdated=true",
-        "outdated=false",
-        "failing=true",
-        "silent_for=3600",
-        "q=d",
-        "q=e",
-        "pending=false",
-        "attribute=site:hamburg",
-        "attribute=site:hamburg&attribute=site:bremen",
-    ],
+QUERIES = (
+    "version=1.0.0",
+    "version=9.0.0",
+    "model=m&cohort=&tag=",
+    "cohort=north",
+    "tag=t",
+    "outdated=true",
+    "outdated=false",
+    "failing=true",
+    "silent_for=3600",
+    "q=d",
+    "q=e",
+    "pending=false",
+    "attribute=site:hamburg",
+    "attribute=site:hamburg&attribute=site:bremen",
 )
-async def test_a_filter_lists_what_the_api_lists(fleet: Site, query: str) -> None:
+
+
+async def test_a_filter_lists_what_the_api_lists(fleet: Site) -> None:
     new = {"device": "e1", "model": "m", "cohort": "north", "tags": ["t"]}
     await post(fleet, "devices", [new, {"device": "e2"}])
     said = {"mode": "merge", "data": {"site": "hamburg"}}
     await fleet.call("PUT", f"{P}/devices/e1/attributes", caller="operator", json=said)
-    asked = "&".join(part for part in query.split("&") if not part.endswith("="))
-    api = (await fleet.get(f"{P}/devices?{asked}")).json["items"]
-    assert await listed(fleet, f"?{query}") == [each["device"] for each in api]
+    for query in QUERIES:
+        asked = "&".join(part for part in query.split("&") if not part.endswith("="))
+        api = (await fleet.get(f"{P}/devices?{asked}")).json["items"]
+        assert await listed(fleet, f"?{query}") == [each["device"] for each in api], query
 
 
 async def test_each_filter_of_the_api_has_a_field(fleet: Site) -> None:

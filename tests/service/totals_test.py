@@ -27,35 +27,35 @@ async def labelled(fleet: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     return fleet
 
 
-@pytest.mark.parametrize(
-    "filters",
-    [
-        "",
-        "cohort=beta",
-        "tag=lab",
-        "tag=lab&model=m",
-        "cohort=beta&version=1.0.0",
-        "cohort=beta&model=m&version=1.0.0&outdated=true",
-    ],
+COUNTED = (
+    "",
+    "cohort=beta",
+    "tag=lab",
+    "tag=lab&model=m",
+    "cohort=beta&version=1.0.0",
+    "cohort=beta&model=m&version=1.0.0&outdated=true",
 )
-async def test_a_total_that_views_count_is_exact(labelled: Site, filters: str) -> None:
-    assert await totals(labelled, f"devices?{filters}") == {"total": 2}
 
 
-@pytest.mark.parametrize(
-    "filters",
-    [
-        "q=d",
-        "cohort=beta&tag=lab",
-        "failing=false",
-        "silent_for=0",
-        "pending=false",
-        "outdated=true&q=d",
-    ],
+async def test_a_total_that_views_count_is_exact(labelled: Site) -> None:
+    for filters in COUNTED:
+        assert await totals(labelled, f"devices?{filters}") == {"total": 2}, filters
+
+
+LOOKED_AT = (
+    "q=d",
+    "cohort=beta&tag=lab",
+    "failing=false",
+    "silent_for=0",
+    "pending=false",
+    "outdated=true&q=d",
 )
-async def test_a_total_that_looked_at_some_devices_says_so(labelled: Site, filters: str) -> None:
-    found = await totals(labelled, f"devices?{filters}")
-    assert found == {"total": 1, "total_is_at_least": True}
+
+
+async def test_a_total_that_looked_at_some_devices_says_so(labelled: Site) -> None:
+    for filters in LOOKED_AT:
+        found = await totals(labelled, f"devices?{filters}")
+        assert found == {"total": 1, "total_is_at_least": True}, filters
 
 
 async def test_a_total_that_looked_at_all_devices_is_exact(
