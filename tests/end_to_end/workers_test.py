@@ -86,6 +86,9 @@ def test_a_worker_that_still_starts_loses_no_signal(tmp_path: Path, moment: str)
     )
     try:
         wait_until(lambda: starting.read_text().endswith("\n"))
+        worker = int(starting.read_text().split()[0])
+        os.kill(worker, signal.SIGTERM)
+        wait_until(lambda: worker not in workers(process.pid))
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
     finally:
