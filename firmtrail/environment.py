@@ -2,10 +2,23 @@
 
 import os
 
+_HUGE_PAGES = "glibc.malloc.hugetlb"
+
 
 def of_process(**more: str) -> dict[str, str]:
     """Returns the environment of this process and `more`, for a program that it starts."""
     return os.environ | more
+
+
+def with_huge_pages() -> dict[str, str]:
+    """Returns the environment of this process for a program that it starts, and lets that program's
+    malloc ask the kernel for huge pages (glibc since 2.35, "Memory Allocation Tunables"). A setting
+    that is there already stays in force; another C library ignores this one."""
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if _HUGE_PAGES in tunables:
+        return of_process()
+    asked = f"{_HUGE_PAGES}=1"
+    return of_process(GLIBC_TUNABLES=f"{tunables}:{asked}" if tunables else asked)
 
 
 def share_metrics(folder: str) -> None:

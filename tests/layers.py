@@ -17,7 +17,7 @@ LAYERS = {
     "exits": "",
     "repeats": "",
     "rules": "events",
-    "database": "repeats",
+    "database": "environment repeats",
     "eventstore": "database",
     "artifacts": "config database",
     "followers": "",

@@ -20,6 +20,7 @@ from typing import IO, Protocol
 
 import structlog
 
+from firmtrail import environment
 from firmtrail.database.database import Unavailable
 from firmtrail.repeats import Repeats
 
@@ -105,7 +106,10 @@ class OwnProcess:
         with contextlib.closing(door):
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=door.inside.fileno(), pass_fds=(self._lock.fileno(),)
+                    *self._command,
+                    stdin=door.inside.fileno(),
+                    pass_fds=(self._lock.fileno(),),
+                    env=environment.with_huge_pages(),
                 )
             except OSError as error:
                 raise Unavailable(f"no process can be started: {error}") from error
@@ -150,6 +154,7 @@ class SharedProcess:
                     self._command,
                     stdin=self._door.inside.fileno(),
                     pass_fds=(self._lock.fileno(),),
+                    env=environment.with_huge_pages(),
                 )
             except OSError as error:
                 _log.error("no process can be started that writes", reason=str(error))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 from firmtrail.database.database import Script, Statement
 
@@ -22,3 +23,10 @@ def dying(device: str) -> Script[None]:
 def process_id() -> Script[int]:
     yield []
     return os.getpid()
+
+
+def heap_flags() -> Script[list[str]]:
+    """Returns the kernel's flags of the heap of the process (proc_pid_smaps(5), VmFlags)."""
+    yield []
+    parts = Path("/proc/self/smaps").read_text().split("[heap]")
+    return parts[1].split("VmFlags:")[1].splitlines()[0].split()

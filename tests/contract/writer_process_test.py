@@ -3,6 +3,7 @@ known."""
 
 import asyncio
 import os
+import platform
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,9 +33,12 @@ from firmtrail.recording.recorder import Recorder
 from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
-from tests.contract.scripts import COUNT, SEEN, dying, process_id, seeing
+from tests.contract.scripts import COUNT, SEEN, dying, heap_flags, process_id, seeing
 from tests.databases import new_log, read, write
 from tests.patience import PATIENCE_S
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+"""Says when the kernel gives huge pages: always, where a process asks (madvise), or never."""
 
 
 @pytest.fixture
@@ -63,6 +67,12 @@ async def test_a_script_runs_in_another_process(db: SQLite) -> None:
     assert await db.play(seeing, "d1") == "D1"
     assert await read(db, COUNT) == [[1]]
     assert await db.play(process_id) != os.getpid()
+
+
+async def test_the_process_that_writes_asks_for_huge_pages(db: SQLite) -> None:
+    mode = await asyncio.to_thread(HUGE_PAGES.read_text)
+    is_asking = platform.libc_ver() >= ("glibc", "2.35") and "[madvise]" in mode
+    assert ("hg" in await db.play(heap_flags)) == is_asking
 
 
 async def test_an_error_in_a_script_comes_back_whole_and_undoes_the_script(db: SQLite) -> None:
