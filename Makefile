@@ -5,7 +5,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-fast check fix docs screenshots check-go check-deploy check-image check-upgrade fleet bench bench-scale lock clean
+.PHONY: setup run test test-fast check fix docs screenshots check-go check-deploy check-image check-upgrade fleet webhooks bench bench-scale lock clean
 
 setup: .venv/requirements.installed
 
@@ -68,6 +68,11 @@ ON = sqlite
 PLAN =
 fleet: .venv/requirements-dev.installed
 	FIRMTRAIL_TEST_FLEET=$(DEVICES) .venv/bin/python -m pytest -qs tests/end_to_end/simulate_test.py -k '$(if $(PLAN),planned,steered)_fleet_gets and $(ON)'
+
+# Webhooks to a receiver that fails, is away, and meets servers that are killed: make webhooks EVENTS=100000 ON=postgres
+EVENTS = 100000
+webhooks: .venv/requirements-dev.installed
+	FIRMTRAIL_TEST_EVENTS=$(EVENTS) .venv/bin/python -m pytest -qs tests/end_to_end/webhooks_test.py -k 'whatever_fails and $(ON)'
 
 bench: .venv/requirements-bench.installed
 	.venv/bin/python -m benchmarks
