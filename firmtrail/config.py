@@ -267,6 +267,8 @@ class Serving:
     """A standby of the database that answers reads of lists, pages and the log."""
     traces: str | None = None
     """The collector that a span of each request is sent to."""
+    continues_rebuilds: bool = True
+    """Whether it rebuilds views that need it, and continues rebuilds that others left."""
     metrics_folder: Path | None = None
     """Where several workers share their counters."""
 

@@ -49,7 +49,7 @@ from firmtrail.http.trace_context import Traces
 from firmtrail.http.watch import Watch
 from firmtrail.projections.adoption import Adoption
 from firmtrail.publishing.publisher import Publisher
-from firmtrail.rebuilding.builder import Builder
+from firmtrail.rebuilding.builder import Builder, Duty
 from firmtrail.recording.recorder import Recorder
 from firmtrail.webhooks.deliverer import Deliverer
 from firmtrail.webhooks.notices import TimeNotices
@@ -101,7 +101,12 @@ def services(
     sender = Sender(AllowedTargets(serving.webhooks_allow))
     is_alone = serving.is_alone
     deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=is_alone)
-    builder = Builder(db, is_alone=is_alone, on_progress=metrics.count_rebuild_step)
+    duty = Duty(
+        is_alone,
+        has_other_versions=not serving.database.has_one_writer,
+        is_automatic=serving.continues_rebuilds,
+    )
+    builder = Builder(db, duty, metrics.count_rebuild_step)
     notices = TimeNotices(db, recorder)
     connections = bounds(serving.connections_max, serving.connections_per_address_max)
     return Services(
@@ -235,6 +240,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     keep = services.readiness.keep
     with contextlib.suppress(Unavailable):  # /readyz reports it
         await services.builder.look()
+        await services.builder.begin()
         await services.moves.look()
     keep("seen", services.access.seen.run())
     for following in services.followings:

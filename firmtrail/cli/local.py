@@ -103,7 +103,9 @@ async def _serving(
     await assembly.check_schema(db, database)
     await assembly.check_role(db, database)
     instance = await migrations.instance(db)
-    serving = config.Serving(database=database, instance=instance, artifacts=artifacts)
+    serving = config.Serving(
+        database=database, instance=instance, artifacts=artifacts, continues_rebuilds=False
+    )
     with tempfile.TemporaryDirectory(prefix="firmtrail-") as folder:
         path = Path(folder, "sock")
         async with assembly.services(db, serving, str(path)) as services:

@@ -15,7 +15,6 @@ from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from firmtrail import config
 from firmtrail.cli import local, loop, output, remote
 from firmtrail.cli.output import FOUND_WRONG, json_option, note
-from firmtrail.projections import fold
 
 POLL_EVERY_S = 0.2
 
@@ -24,6 +23,7 @@ class FinishedRebuild(NamedTuple):
     """Holds the outcome of a rebuild."""
 
     views: list[str]
+    """The views that were built; empty if none had to be."""
     events: int
     """The events folded while this command watched."""
     seconds: float
@@ -33,57 +33,79 @@ class FinishedRebuild(NamedTuple):
 @click.command()
 @remote.project_option
 @click.option("--view", help="Rebuild only this view; without it, all views.")
+@click.option(
+    "--ahead",
+    is_flag=True,
+    help="Build the views that another version of the server keeps in another form, and leave "
+    "that version's in use. A server of this version puts them to use with its first request.",
+)
 @json_option
 @click.pass_obj
 @click.pass_context
 def rebuild(
-    ctx: click.Context, database: config.DatabaseUrl, *, project: str, view: str | None, json: bool
+    ctx: click.Context,
+    database: config.DatabaseUrl,
+    *,
+    project: str,
+    view: str | None,
+    ahead: bool,
+    json: bool,
 ) -> None:
     """Build the views of a project again from its log, while the present views stay in use.
 
     If the command is interrupted, the server that has the database open continues; without a
     server, run the command again. The exit code is 1 if the views can't be built from the log.
     """
-    finished = loop.run(_rebuild(database, project, view))
+    if ahead and view:
+        raise click.UsageError("--ahead builds all views that need it: leave --view out.")
+    if ahead and database.has_one_writer:
+        raise click.UsageError("--ahead is for Postgres: no other version serves a file meanwhile.")
+    finished = loop.run(_rebuild(database, project, {"view": view, "ahead": ahead or None}))
     if finished.failure:
         note(finished.failure)
         ctx.exit(FOUND_WRONG)
-    per_s = round(finished.events / finished.seconds)
+    _show(finished, json=json)
+
+
+def _show(finished: FinishedRebuild, *, json: bool) -> None:
+    views, events = finished.views, finished.events
+    per_s = round(events / finished.seconds)
     if json:
         seconds = round(finished.seconds, 3)
         output.show_json(
-            {
-                "views": finished.views,
-                "events": finished.events,
-                "seconds": seconds,
-                "events_per_s": per_s,
-            }
+            {"views": views, "events": events, "seconds": seconds, "events_per_s": per_s}
         )
+    elif views:
+        click.echo(f"{', '.join(views)}: {events} events, {per_s} per second")
     else:
-        click.echo(f"{', '.join(finished.views)}: {finished.events} events, {per_s} per second")
+        note("Nothing was built: all views have the form of this version.")
 
 
-async def _rebuild(database: config.DatabaseUrl, project: str, view: str | None) -> FinishedRebuild:
+async def _rebuild(
+    database: config.DatabaseUrl, project: str, wanted: dict[str, Any]
+) -> FinishedRebuild:
     path = f"/local/projects/{project}/rebuild"
     async with local.service(database) as session:
         began = time.perf_counter()
-        state = await local.ask(session, "POST", path, {"view": view} if view else {})
-        first, last, failure = await _watch(session, path, state)
-    views = [view] if view else sorted(fold.REVISIONS)
+        state = await local.ask(session, "POST", path, local.without_none(wanted))
+        views = state["views"]
+        first, last, failure = await _watch(session, path, state, ahead=bool(wanted["ahead"]))
     return FinishedRebuild(views, last - first, time.perf_counter() - began, failure)
 
 
 async def _watch(
-    session: ClientSession, path: str, state: dict[str, Any]
+    session: ClientSession, path: str, state: dict[str, Any], *, ahead: bool
 ) -> tuple[int, int, str | None]:
-    """Shows the progress until the new views are in use. Returns the first and last positions that
-    were folded meanwhile, and the failure that ended the rebuild, if any."""
+    """Shows the progress until the new views are in use, or prepared if they are built `ahead`.
+    Returns the first and last positions that were folded meanwhile, and the failure that ended the
+    rebuild, if any."""
     began, first, generation = time.perf_counter(), state["position"] or 0, state["generation"]
     rate = TextColumn("{task.fields[per_s]:.0f}/s")
     with output.progress(MofNCompleteColumn(), TimeRemainingColumn(), rate) as bar:
         task = bar.add_task("Rebuilding", total=state["size"], completed=first, per_s=0)
         while state["generation"] == generation is not None:
-            if state["failure"] and not state["is_running"]:
+            is_ended = state["failure"] or (ahead and state["is_prepared"])
+            if is_ended and not state["is_running"]:
                 return first, state["position"], state["failure"]
             per_s = (state["position"] - first) / (time.perf_counter() - began)
             bar.update(task, total=state["size"], completed=state["position"], per_s=per_s)

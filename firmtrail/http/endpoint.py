@@ -53,6 +53,7 @@ CONDITIONS = frozenset({429, 503})
 _log = structlog.get_logger("firmtrail.http")
 
 _BEING_REBUILT = "A view is being rebuilt for this version of the server."
+_NOT_REBUILT = "The views are not in the form of this version: run `firmtrail rebuild` first."
 
 REQUEST_ID = istr("X-Request-Id")
 
@@ -190,7 +191,7 @@ def _prepared(route: Route, services: Services) -> Work:
     is_public = isinstance(route.access, PublicAccess)
     query_of, take_body = _query_reader(route), _body_taker(route)
     check_moved, path = services.moves.check, route.path
-    is_view, unfit_logs = route.is_view, services.builder
+    is_view, builder = route.is_view, services.builder
     is_safe = route.method in origin.SAFE_METHODS
     standby = services.standby if route.reads_standby else None
     handler = route.handler if standby is None else _read_again(route.handler)
@@ -209,8 +210,8 @@ def _prepared(route: Route, services: Services) -> Work:
                 await joining.join(call)
         if standby is not None:
             call.db = standby.reading()
-        if is_view and call.log_id in unfit_logs.unfit:
-            raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)
+        if call.log_id in builder.unfit:
+            await _take_over(call, is_view=is_view)
         call.query = query_of(request)
         if not is_safe:
             check_whole(request)
@@ -223,6 +224,17 @@ def _prepared(route: Route, services: Services) -> Work:
             raise
 
     return work
+
+
+async def _take_over(call: AnyCall, *, is_view: bool) -> None:
+    """Makes the views of the project live if they are prepared for this version. Raises
+    `Unavailable` if the call reads views and this version can't read them."""
+    builder = call.services.builder
+    if call.log_id in builder.prepared:
+        await builder.take_over(call.log_id)
+    if is_view and call.log_id in builder.unfit:
+        rebuilds = call.services.serving.continues_rebuilds
+        raise Unavailable(_BEING_REBUILT if rebuilds else _NOT_REBUILT, REBUILT_RETRY_AFTER_S)
 
 
 def _query_reader(route: Route) -> Callable[[web.Request], Any]:

@@ -66,7 +66,7 @@ class Readiness:
         """Returns the names of the checks that fail; a server without failures is ready."""
         failed = ["draining"] if self.is_draining else []
         failed += [name for name, task in self.tasks.items() if task.done()]
-        if self._builder.unfit:
+        if self._builder.unfit - self._builder.prepared:
             failed.append("views")
         if self._folder and shutil.disk_usage(self._folder).free < FREE_BYTES_MIN:
             failed.append("disk")

@@ -4,26 +4,31 @@ A view that is live in an older revision than this code's, or in none, is rebuil
 rebuild that was requested, and whose process ended, is continued automatically. Of several
 processes on one database, one works at a rebuild. The others see it advance, and one of them takes
 it over if it does not.
+
+Where servers of the version before may serve the same database, they can't write a project once
+new views are live. So an automatic rebuild only prepares the views there, and keeps them near the
+end of the log. They are made live when a request for the project reaches a server of this version:
+`take_over`.
 """
 
 import asyncio
 import contextlib
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
 import structlog
 from uuid_utils import uuid7
 
-from firmtrail.database.database import Database, Given, Statement, Unavailable
+from firmtrail.database import shared_work
+from firmtrail.database.database import Database, Statement, Unavailable
 from firmtrail.database.stubs import NoArchive
 from firmtrail.eventstore import log
-from firmtrail.projections import fold
 from firmtrail.publishing.minimum_sizes import LogName
-from firmtrail.rebuilding import generations
+from firmtrail.rebuilding import fitness, generations
 from firmtrail.rebuilding.generations import Build, Busy, Overtaken
-from firmtrail.rebuilding.rebuild import rebuild
+from firmtrail.rebuilding.rebuild import LAST_EVENTS_MAX, RebuildProgress, prepare, rebuild
 
 LOOK_EVERY_S = 2
 PAUSE_S_MAX = 60
@@ -31,17 +36,13 @@ PAUSE_S_MAX = 60
 while the rebuild does not advance."""
 LEASE_MS = 3_000
 """A rebuild that has not advanced for so long is taken over by another process."""
+SETTLE_S = 1.0
+"""For how long the first request waits that reaches a server of this version: by then, servers of
+another version have answered the requests that reached them before."""
+TAKE_OVER_S_MAX = 15.0
+TRY_EVERY_S = 0.05
 
 _log = structlog.get_logger("firmtrail.rebuild")
-
-_OTHER_REVISIONS = """\
-SELECT log_heads.log_id, given.name, coalesce(views.revision, -1) - given.revision
-FROM given
-CROSS JOIN log_heads
-LEFT JOIN views ON views.log_id = log_heads.log_id AND views.name = given.name
-WHERE log_heads.closed = 0 AND coalesce(views.revision, -1) <> given.revision
-ORDER BY log_heads.log_id
-LIMIT 10000"""
 
 _UNFINISHED = "SELECT DISTINCT log_id FROM rebuilds ORDER BY log_id LIMIT 1000"
 
@@ -57,6 +58,8 @@ class RebuildState(NamedTuple):
     """The size of the log."""
     is_running: bool
     """Whether this process works at it; also while it deletes the rows that were live before."""
+    is_prepared: bool
+    """Whether the views that this code needs are prepared, next to those of another version."""
     failure: str | None
     """The error that ended the last rebuild of this process, if it failed."""
 
@@ -74,33 +77,77 @@ class _Pause(NamedTuple):
 type OnProgress = Callable[[int, int, int], None]
 """Is called with (position, events folded since the last call, rebuilds running here)."""
 
+type Building = Callable[[Database, Build], AsyncGenerator[RebuildProgress]]
+
+
+class Running(NamedTuple):
+    """Holds a rebuild that this process works at."""
+
+    build: Build
+    task: asyncio.Task[None]
+    is_preparing: bool
+
+
+class Duty(NamedTuple):
+    """Says which rebuilds a process begins and continues."""
+
+    is_alone: bool
+    """Whether no other process can write this database, so an unfinished rebuild has no other
+    builder."""
+    has_other_versions: bool = False
+    """Whether servers of another version may serve it, so that views are only prepared."""
+    is_automatic: bool = True
+    """Whether it also works at rebuilds that nobody requested from this process."""
+
+    @property
+    def takes_over(self) -> bool:
+        """Returns whether requests make it take over logs whose views are prepared."""
+        return self.has_other_versions and self.is_automatic
+
 
 class Builder:
-    """Rebuilds views of any log for as long as `run` runs.
+    """Rebuilds views of any log for as long as `run` runs. `on_progress` is called after each
+    step."""
 
-    `is_alone` says that no other process can write this database, so an unfinished rebuild has no
-    other builder. `on_progress` is called after each step.
-    """
-
-    def __init__(self, db: Database, *, is_alone: bool, on_progress: OnProgress) -> None:
+    def __init__(self, db: Database, duty: Duty, on_progress: OnProgress) -> None:
         self._db = db
+        self._duty = duty
         self._on_progress = on_progress
-        self._lease_ms = 0 if is_alone else LEASE_MS
+        self._lease_ms = 0 if duty.is_alone else LEASE_MS
         self._name = uuid7().hex
-        self._running: dict[int, tuple[Build, asyncio.Task[None]]] = {}
+        self._running: dict[int, Running] = {}
+        self._requested = dict[int, Building]()
         self._failures: dict[int, str] = {}
         self._pauses: dict[int, _Pause] = {}
         self._claiming = asyncio.Lock()
         self._ended = asyncio.Event()
-        self.unfit: frozenset[int] = frozenset()
+        self._taking: dict[int, asyncio.Task[None]] = {}
+        self._expected = frozenset[int]()
+        """The logs that were not fit when this process was first asked to take one over."""
+        self._found = fitness.ALL_FIT
+        self.unfit = frozenset[int]()
         """The logs with a view that is live in a revision that this code does not read."""
+        self.prepared = frozenset[int]()
+        """The logs among them that `take_over` makes fit within seconds."""
 
     async def request(self, log_id: int, wanted: frozenset[str]) -> Build:
         """Starts a rebuild of these views of the log, or joins one that runs; returns it. Raises
         `Busy` if one runs that does not include these views."""
+        self._requested[log_id] = rebuild
+        return await self._begun(log_id, wanted, rebuild)
+
+    async def request_ahead(self, log_id: int) -> Build | None:
+        """Prepares the views of the log that are live in another revision than this code's, and
+        leaves them to `take_over`. Returns None if there are none; raises `Busy` as `request`."""
+        if (wanted := self._found.differing.get(log_id)) is None:
+            return None
+        self._requested[log_id] = prepare
+        return await self._begun(log_id, wanted, prepare)
+
+    async def _begun(self, log_id: int, wanted: frozenset[str], work: Building) -> Build:
         async with self._claiming:
             if log_id in self._running:
-                build, task = self._running[log_id]
+                build, task, _ = self._running[log_id]
                 if (await self.state(log_id)).build is not None:
                     return _joined(build, wanted)
                 await asyncio.wait([task])  # it only deletes rows that were live before
@@ -113,8 +160,8 @@ class Builder:
             except Busy as busy:
                 return _joined(busy.build, wanted)
             self._failures.pop(log_id, None)
-            task = asyncio.create_task(self._work(build, name))
-            self._running[log_id] = build, task
+            task = asyncio.create_task(self._work(build, name, work))
+            self._running[log_id] = Running(build, task, work is prepare)
             task.add_done_callback(lambda task: self._end(log_id, name, task))
             return build
 
@@ -122,49 +169,104 @@ class Builder:
         rows = await self._db.read(generations.load_build(log_id))
         size = (await log.head(self._db, log_id)).size
         build = generations.build_of(log_id, rows)
-        return RebuildState(build, size, log_id in self._running, self._failures.get(log_id))
+        is_running, is_prepared = log_id in self._running, log_id in self._found.prepared
+        return RebuildState(build, size, is_running, is_prepared, self._failures.get(log_id))
 
     async def run(self) -> None:
         """Looks for views to rebuild until it is cancelled: regularly, and after each rebuild."""
-        tidying = asyncio.create_task(self._tidy())
+        tidying = [asyncio.create_task(self._tidy())] if self._duty.is_automatic else []
         try:
             while True:
                 with contextlib.suppress(Unavailable):  # the database may be back at the next look
                     await self.look()
-                    await self._take_over()
+                    await self.begin()
+                    await self._take_over_expected()
                 self._ended.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ended.wait(), LOOK_EVERY_S)
         finally:
-            tasks = [tidying, *(task for _, task in self._running.values())]
+            running = [each.task for each in self._running.values()]
+            tasks = [*tidying, *running, *self._taking.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> None:
-        """Finds the logs whose views this code does not read, and rebuilds those of older code."""
-        given = Given("name text, revision bigint", list(fold.REVISIONS.items()))
-        older: defaultdict[int, set[str]] = defaultdict(set)
-        newer = set()
-        for log_id, name, difference in await self._db.read(Statement(_OTHER_REVISIONS, (), given)):
-            if difference > 0:
-                newer.add(log_id)
-            else:
-                older[log_id].add(name)
-        self.unfit = frozenset(older.keys() | newer)
-        for log_id in older.keys() - newer - self._left_alone():
-            with contextlib.suppress(Busy):
-                await self.request(log_id, frozenset(older[log_id]))
+        """Finds the logs whose views this code does not read, and those that are prepared."""
+        self._found = await fitness.read(self._db)
+        self.unfit = frozenset(self._found.differing)
+        self.prepared = frozenset(self._found.prepared if self._duty.takes_over else ())
 
-    async def _take_over(self) -> None:
-        """Takes over the rebuilds that no longer advance."""
+    async def begin(self) -> None:
+        """Begins the rebuilds of views of older code, and continues those that no longer
+        advance."""
+        passed_over = self._left_alone() | self._running.keys() | self._near_end()
+        if self._duty.is_automatic:
+            older = self._found.differing.keys() - self._found.newer
+            for log_id in older - passed_over:
+                with contextlib.suppress(Busy):
+                    await self._begun(log_id, self._found.differing[log_id], self._own_work(log_id))
         for [log_id] in await self._db.read(Statement(_UNFINISHED)):
-            if log_id in self._running or log_id in self._left_alone():
+            is_ours = self._duty.is_automatic or log_id in self._requested
+            if not is_ours or log_id in passed_over | self._running.keys():
                 continue
             build = (await self.state(log_id)).build
             if build and build.idle_ms >= self._lease_ms and build.is_of_this_code:
                 with contextlib.suppress(Busy):
-                    await self.request(log_id, build.wanted)
+                    await self._begun(log_id, build.wanted, self._own_work(log_id))
+
+    def _own_work(self, log_id: int) -> Building:
+        """Returns how this process rebuilds views of a log."""
+        if (requested := self._requested.get(log_id)) is not None:
+            return requested
+        is_prepared = self._duty.has_other_versions and log_id in self.unfit
+        return prepare if is_prepared else rebuild
+
+    def _near_end(self) -> set[int]:
+        """Returns the logs whose prepared views need no more events now."""
+        prepared = self._found.prepared if self._duty.has_other_versions else {}
+        return {log_id for log_id, left in prepared.items() if left <= LAST_EVENTS_MAX}
+
+    async def take_over(self, log_id: int) -> None:
+        """Makes the prepared views of a log live, so that this code serves it. From then on servers
+        of another version can't write it. The other logs that are prepared follow soon.
+
+        Raises `Unavailable` if that takes too long.
+        """
+        self._expected |= self.unfit
+        if log_id not in self._taking:
+            task = self._taking[log_id] = shared_work.begin(partial(self._take, log_id))
+            task.add_done_callback(lambda _: self._taking.pop(log_id))
+        await shared_work.result_of(self._taking[log_id])
+
+    async def _take(self, log_id: int) -> None:
+        await asyncio.sleep(SETTLE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TAKE_OVER_S_MAX):
+                while log_id in self.prepared:
+                    with contextlib.suppress(Busy):
+                        await self._finish(log_id)
+                    await asyncio.sleep(TRY_EVERY_S)
+                    if log_id in self._failures:
+                        break
+                    await self.look()
+        if log_id in self.unfit:
+            raise Unavailable("The views of this version could not be made live in time.")
+
+    async def _finish(self, log_id: int) -> None:
+        """Begins the last part of a rebuild whose views are prepared. Raises `Busy`."""
+        running = self._running.get(log_id)
+        if running is not None and running.is_preparing:
+            running.task.cancel()
+            await asyncio.wait([running.task])
+        if (wanted := self._found.differing.get(log_id)) is not None:
+            await self._begun(log_id, wanted, rebuild)
+
+    async def _take_over_expected(self) -> None:
+        """Takes over the logs that are prepared by now, if this process has to serve them."""
+        self._expected &= self.unfit
+        taking = [self.take_over(log_id) for log_id in self._expected & self.prepared]
+        await asyncio.gather(*taking, return_exceptions=True)
 
     def _left_alone(self) -> set[int]:
         """Returns the logs whose rebuild failed here, or was interrupted a short time ago."""
@@ -179,19 +281,25 @@ class Builder:
             pause_s = min(2 * before.pause_s, PAUSE_S_MAX)
         self._pauses[build.log_id] = _Pause(build.position, pause_s, monotonic() + pause_s)
 
-    async def _work(self, build: Build, name: str) -> None:
-        _log.info("rebuilding", log=name, views=sorted(build.wanted), at=build.position)
-        position = build.position
-        async for step in rebuild(self._db, build):
+    async def _work(self, build: Build, name: str, work: Building) -> None:
+        shown = {"log": name, "views": sorted(build.wanted)}
+        if build.log_id not in self.prepared:
+            _log.info("preparing" if work is prepare else "rebuilding", **shown, at=build.position)
+        position, is_live = build.position, False
+        async for step in work(self._db, build):
+            is_live = step.is_live
             self._on_progress(
                 step.build.position, step.build.position - position, len(self._running)
             )
             position = step.build.position
-        _log.info("rebuilt", log=name, views=sorted(build.wanted), at=position)
-        await generations.delete_dead(self._db, build.log_id)
+        with contextlib.suppress(Unavailable):
+            await self.look()
+        if is_live:
+            _log.info("rebuilt", **shown, at=position)
+            await generations.delete_dead(self._db, build.log_id)
 
     def _end(self, log_id: int, name: str, task: asyncio.Task[None]) -> None:
-        build, _ = self._running.pop(log_id)
+        build = self._running.pop(log_id).build
         self._on_progress(build.position, 0, len(self._running))
         self._ended.set()
         error = None if task.cancelled() else task.exception()

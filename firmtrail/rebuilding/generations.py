@@ -47,6 +47,8 @@ WHERE TRUE"""
 
 _TAKE = "UPDATE rebuilds SET builder = $2, seen_at_ms = now_ms() WHERE log_id = $1"
 
+_RELEASE = "UPDATE rebuilds SET seen_at_ms = 0 WHERE log_id = $1 AND builder = $2"
+
 _ADVANCE = """\
 UPDATE rebuilds
 SET position = $5, seen_at_ms = now_ms()
@@ -180,6 +182,11 @@ def advance(build: Build, batch: range) -> Script[None]:
     [moved] = yield [Statement(_ADVANCE, (*key, batch.start, batch.stop))]
     if len(moved) != len(build.revisions):
         raise Overtaken
+
+
+def release(build: Build) -> Script[None]:
+    """Lets any builder claim the rebuild from now on."""
+    yield [Statement(_RELEASE, (build.log_id, build.builder))]
 
 
 def switch(log_id: int) -> list[Statement]:

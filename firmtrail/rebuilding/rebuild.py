@@ -8,6 +8,9 @@ commit after it writes the new one; a read finds the live generation in its own 
 A crash before that last transaction leaves the old views live, and the rebuild at the end of its
 last batch, to be continued. A crash after it leaves the new views live, and the rows of the old
 ones, which the next call of `delete_dead` deletes.
+
+`prepare` leaves that last transaction out: servers of another version, which write the views that
+are live, continue to serve.
 """
 
 import contextlib
@@ -53,18 +56,41 @@ async def rebuild(db: Database, build: Build) -> AsyncGenerator[RebuildProgress]
         size = (await log.head(db, build.log_id)).size
         yield RebuildProgress(build, size)
         if size - build.position > events_max:
-            views = Views(db, build.log_id, build.generations)
-            span = range(build.position, size)
-            folding = refold(
-                db, build.log_id, views, span, mark=partial(generations.advance, build)
-            )
-            async with contextlib.aclosing(folding) as positions:
-                async for position in positions:
-                    build = build._replace(position=position)
-                    yield RebuildProgress(build, size)
+            async with contextlib.aclosing(_folded(db, build, size)) as steps:
+                async for step in steps:
+                    build = step.build
+                    yield step
         elif (ended := await db.play(_end, build, events_max)) is not None:
             yield ended
             return
+
+
+async def prepare(db: Database, build: Build) -> AsyncGenerator[RebuildProgress]:
+    """Builds the views up to some of the newest events, and makes nothing live; yields after each
+    step. Any builder of this code can claim the rebuild then, and continue it.
+
+    `build` has been claimed. Raises the errors of `rebuild`.
+    """
+    while True:
+        size = (await log.head(db, build.log_id)).size
+        yield RebuildProgress(build, size)
+        if size - build.position <= LAST_EVENTS_MAX:
+            await db.play(generations.release, build)
+            return
+        async with contextlib.aclosing(_folded(db, build, size)) as steps:
+            async for step in steps:
+                build = step.build
+                yield step
+
+
+async def _folded(db: Database, build: Build, size: int) -> AsyncGenerator[RebuildProgress]:
+    """Folds the events before the position `size`; yields after each batch."""
+    views = Views(db, build.log_id, build.generations)
+    span = range(build.position, size)
+    mark = partial(generations.advance, build)
+    async with contextlib.aclosing(refold(db, build.log_id, views, span, mark=mark)) as positions:
+        async for position in positions:
+            yield RebuildProgress(build._replace(position=position), size)
 
 
 def _end(build: Build, events_max: int) -> Script[RebuildProgress | None]:

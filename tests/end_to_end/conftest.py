@@ -17,9 +17,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     servers: list[Server] = []
     with contextlib.ExitStack() as stack:
 
-        def start(database: str, *options: str, log_folder: Path = tmp_path) -> Server:
+        def start(
+            database: str,
+            *options: str,
+            log_folder: Path = tmp_path,
+            source: Path | None = None,
+        ) -> Server:
             log = log_folder / f"server-{len(servers)}.log"
-            server = stack.enter_context(Server(database, log, *options))
+            server = stack.enter_context(Server(database, log, *options, source=source))
             servers.append(server)
             return server
 

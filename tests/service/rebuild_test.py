@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from firmtrail.application import app
 from firmtrail.database.database import Database
 from firmtrail.projections import fold
-from firmtrail.rebuilding import generations, rebuild, refold
+from firmtrail.rebuilding import builder, fitness, generations, rebuild, refold
 from firmtrail.rebuilding.builder import LEASE_MS
 from firmtrail.recording.recorder import Recorder
 from tests.databases import read, write
@@ -20,8 +20,10 @@ from tests.fleet import NOON_MS, received, register, report
 from tests.patience import PATIENCE_S
 from tests.people import new_access
 from tests.replay import differences
+from tests.replay import generations as generations_of
 from tests.service.routes import assert_is_problem
 from tests.service.site import D, P, Site
+from tests.serving import Answer
 
 
 @pytest.fixture
@@ -45,10 +47,27 @@ async def revisions(db: Database, log_id: int) -> dict[str, int]:
     return {name: revision for name, revision, _ in await db.read(fold.live(log_id))}
 
 
-async def until_fit(site: Site) -> None:
+OLDER = "UPDATE views SET revision = revision"
+
+
+async def prepared(site: Site, db: Database) -> None:
+    """Leaves the views of all projects live as another version's, and prepared for this one."""
+    await write(db, f"{OLDER} - 1")
+    await site.services.builder.look()
+    await site.services.builder.begin()
     async with asyncio.timeout(PATIENCE_S):
-        while site.services.builder.unfit:
+        while await read(db, "SELECT 1 FROM rebuilds WHERE seen_at_ms > 0") or len(
+            site.services.builder.prepared
+        ) < len(site.services.builder.unfit):
             await asyncio.sleep(0.01)
+
+
+async def until_served(site: Site, path: str) -> Answer:
+    """Asks until the views are rebuilt, or prepared and taken over; returns the answer."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (answer := await site.get(path)).status == 503:
+            await asyncio.sleep(0.01)
+    return answer
 
 
 async def test_the_owner_can_rebuild_views(
@@ -100,8 +119,9 @@ async def test_a_project_has_one_rebuild_at_a_time(
 
 
 async def test_a_view_of_older_code_is_rebuilt_automatically(
-    site: Site, db: Database, recorder: Recorder
+    site: Site, db: Database, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(fitness, "PREPARED_EVENTS_MAX", -1)  # as if the log were long
     await recorder.report(site.log_id, [report("1.0.0")])
     names = frozenset({"device_history"})
     await db.play(generations.claim, site.log_id, names, "another process", LEASE_MS)
@@ -110,13 +130,51 @@ async def test_a_view_of_older_code_is_rebuilt_automatically(
     await site.services.builder.look()
     assert site.services.builder.unfit
     assert_is_problem(await site.get(f"{D}/history"), 503)
+    monkeypatch.undo()
     await write(db, "DELETE FROM rebuilds")  # as if the other process had ended
-    await site.services.builder.look()
-    await until_fit(site)
-    assert (await site.get(f"{D}/history")).json["items"][0]["version"] == "1.0.0"
+    await site.services.builder.begin()
+    answer = await until_served(site, f"{D}/history")
+    assert answer.json["items"][0]["version"] == "1.0.0"
     assert await revisions(db, site.log_id) == fold.REVISIONS
     assert (await site.report({"version": "1.1.0"})).status == 201
     assert await differences(db, site.log_id) == []
+
+
+async def test_prepared_views_are_made_live_by_the_first_request(
+    site: Site, db: Database, recorder: Recorder
+) -> None:
+    """Servers of another version record until then. Requests that come meanwhile wait for the same
+    take-over, and the other project follows."""
+    await recorder.report(site.log_id, [report("1.0.0")])
+    await prepared(site, db)
+    await write(db, f"{OLDER} + 1")
+    await recorder.report(site.log_id, [report("0.9.0"), report("1.0.1")])
+    await write(db, f"{OLDER} - 1")
+    await site.services.builder.look()
+    assert (await site.call("GET", "/readyz")).status == 200
+    assert set((await generations_of(db, site.log_id)).values()) == {1}
+    answers = await asyncio.gather(
+        site.get(D), site.get(f"{P}/versions"), site.report({"version": "1.1.0"}), site.get(P)
+    )
+    assert [answer.status for answer in answers] == [200, 200, 201, 200]
+    assert await revisions(db, site.log_id) == fold.REVISIONS
+    async with asyncio.timeout(PATIENCE_S):
+        while site.services.builder.unfit:
+            await asyncio.sleep(0.01)
+    assert await differences(db, site.log_id) == []
+
+
+async def test_a_take_over_that_takes_too_long_is_answered_with_503(
+    site: Site, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "TAKE_OVER_S_MAX", 0.2)
+    await prepared(site, db)
+    await write(db, "UPDATE rebuilds SET builder = 'other', seen_at_ms = now_ms() + 60000")
+    assert_is_problem(await site.get(D), 503)
+    assert_is_problem(await site.report({"version": "1.1.0"}), 503)
+    monkeypatch.undo()
+    await write(db, "UPDATE rebuilds SET seen_at_ms = 0")
+    assert (await site.report({"version": "1.1.0"})).status == 201
 
 
 async def test_a_view_of_newer_code_is_neither_read_nor_written_nor_rebuilt(

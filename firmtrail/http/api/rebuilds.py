@@ -25,6 +25,8 @@ class WantedRebuild(StrictBody, frozen=True):
     """Names the view to rebuild; without it all views are rebuilt."""
 
     view: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    ahead: bool = False
+    """Only prepares the views that are live in another form than this version's."""
 
 
 class Rebuild(msgspec.Struct, frozen=True):
@@ -39,6 +41,8 @@ class Rebuild(msgspec.Struct, frozen=True):
     """The number of events in the log."""
     is_running: bool
     """Whether this server is building, or deleting the rows that were live before."""
+    is_prepared: bool
+    """Whether the views of this version are prepared, next to those of another version."""
     failure: str | None
     """Why the last rebuild of this server failed, if it did."""
 
@@ -48,18 +52,26 @@ async def post_rebuild(call: Call[None, WantedRebuild]) -> web.Response:
 
     A rebuild that was left unfinished continues, and one that runs is joined.
     """
-    view = call.body.view
+    builder, build = call.services.builder, None
+    try:
+        if call.body.ahead:
+            build = await builder.request_ahead(call.log_id)
+        else:
+            build = await builder.request(call.log_id, _wanted(call.body.view))
+    except Busy as busy:
+        raise Refused("rebuild_running", str(busy)) from busy
+    state = await builder.state(call.log_id)
+    return respond.json(202, _shown(state._replace(build=build)))
+
+
+def _wanted(view: str | None) -> frozenset[str]:
+    """Returns the views to rebuild. Raises `Invalid`."""
     if view is not None and view not in fold.REVISIONS:
         known = ", ".join(sorted(fold.REVISIONS))
         raise Invalid(
             "There is no such view.", faults=[Fault(f"has to be one of {known}", "/view")]
         )
-    wanted = frozenset({view} if view else fold.REVISIONS)
-    try:
-        await call.services.builder.request(call.log_id, wanted)
-    except Busy as busy:
-        raise Refused("rebuild_running", str(busy)) from busy
-    return respond.json(202, _shown(await call.services.builder.state(call.log_id)))
+    return frozenset({view} if view else fold.REVISIONS)
 
 
 async def get_rebuild(call: AnyCall) -> web.Response:
@@ -75,6 +87,7 @@ def _shown(state: RebuildState) -> Rebuild:
         position=build.position if build else None,
         size=state.size,
         is_running=state.is_running,
+        is_prepared=state.is_prepared,
         failure=state.failure,
     )
 

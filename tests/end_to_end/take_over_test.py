@@ -1,0 +1,151 @@
+"""Servers of a version with views in another form take over from servers of this version, and no
+request is answered with an error; and the other way round.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+
+import pytest
+from aiohttp import ClientSession
+
+from firmtrail.projections import fold
+from tests.databases import opened, read
+from tests.end_to_end import ledger
+from tests.end_to_end.command import firmtrail
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.ledger import Writer
+from tests.end_to_end.processes import Server
+from tests.end_to_end.site import PROJECT, P, Site, get, post
+from tests.end_to_end.truth import untruths
+from tests.end_to_end.versions import HERE, Version
+from tests.patience import PATIENCE_S
+
+WRITERS = 3
+OTHER = "other"
+ACME = ("--project", PROJECT)
+
+OLD_FORM = dict(fold.REVISIONS)
+NEW_FORM = {
+    name: revision + (name in {view.NAME for view in fold.ORDERED})
+    for name, revision in OLD_FORM.items()
+}
+
+
+@pytest.fixture(scope="module")
+def coming(tmp_path_factory: pytest.TempPathFactory) -> Version:
+    """A coming version, which orders reports in another way than this one."""
+    source = tmp_path_factory.mktemp("coming")
+    shutil.copytree(HERE / "firmtrail", source / "firmtrail")
+    path = source / "firmtrail" / "projections" / "fold.py"
+    text = path.read_text()
+    changed = text.replace("\nORDER_REVISION = 0\n", "\nORDER_REVISION = 1\n")
+    assert changed != text
+    path.write_text(changed)
+    return Version("coming", source)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_a_version_with_other_views_takes_over_and_back_without_an_error(
+    serve: Serve, coming: Version, postgres_url: str
+) -> None:
+    site, writers = await ledger.new_writers(postgres_url, WRITERS)
+    added = await asyncio.to_thread(firmtrail, postgres_url, "project", "add", OTHER)
+    assert added.exit_code == 0, added.said
+    old = serve(postgres_url)
+    async with ledger.session() as session:
+        async with ledger.load(session, writers, old.url):
+            new = await asyncio.to_thread(serve, postgres_url, source=coming.source)
+            await until_ready(session, new)
+            await ledger.until_all_go_on(writers)
+        assert await forms(site) == [OLD_FORM, OLD_FORM]
+        await go_on_at(session, new, writers)
+        assert await is_ready(session, new)
+        await until_all_have(site, NEW_FORM)
+        old.kill()
+        audited(coming, postgres_url)
+        for project in (PROJECT, OTHER):
+            ahead = ("rebuild", "--ahead", "--project", project)
+            done = await asyncio.to_thread(firmtrail, postgres_url, *ahead)
+            assert (done.exit_code, "device_history" in done.out) == (0, True), done.said
+        async with ledger.load(session, writers, new.url):
+            await asyncio.to_thread(old.start)
+            await until_ready(session, old)
+            await ledger.until_all_go_on(writers)
+        assert await forms(site) == [NEW_FORM, NEW_FORM]
+        await go_on_at(session, old, writers)
+        await until_all_have(site, OLD_FORM)
+        new.kill()
+        await ledger.settle(session, writers, old.url)
+    assert [writer.unavailable + writer.interrupted for writer in writers] == [0] * WRITERS
+    audited(Version("this", HERE), postgres_url)
+    assert await untruths(site) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_commands_neither_prepare_nor_take_over(
+    serve: Serve, coming: Version, postgres_url: str
+) -> None:
+    site, _ = await ledger.new_writers(postgres_url, 1)
+    refused = coming.firmtrail(postgres_url, "device", "list", *ACME)
+    assert refused.returncode == 2
+    assert "run `firmtrail rebuild` first" in refused.stderr
+    async with opened(postgres_url) as db:
+        assert await read(db, "SELECT name FROM rebuilds") == []
+    coming.done(postgres_url, "rebuild", "--ahead", *ACME)
+    assert coming.firmtrail(postgres_url, "device", "list", *ACME).returncode == 2
+    assert await forms(site) == [OLD_FORM]
+    coming.done(postgres_url, "rebuild", *ACME)
+    coming.done(postgres_url, "device", "list", *ACME)
+    nothing = coming.firmtrail(postgres_url, "rebuild", "--ahead", *ACME)
+    assert (nothing.returncode, "Nothing was built" in nothing.stderr) == (0, True)
+
+
+async def until_ready(session: ClientSession, server: Server) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not await is_ready(session, server):
+            await asyncio.sleep(0.05)
+
+
+async def is_ready(session: ClientSession, server: Server) -> bool:
+    return (await get(session, f"{server.url}/readyz")).status == 200
+
+
+async def go_on_at(session: ClientSession, server: Server, writers: Sequence[Writer]) -> None:
+    """Sends all requests to another server, whose first answer to a reader and to a person that
+    changes something is a success, too."""
+    site = writers[0].site
+    release = {"version": f"{len(writers[0].sent)}.0.0", "model": "m"}
+    async with ledger.load(session, writers, server.url):
+        answers = await asyncio.gather(
+            get(session, f"{server.url}{P}/devices", site.admin),
+            post(session, f"{server.url}{P}/releases", site.admin, release),
+        )
+        assert [answer.status for answer in answers] == [200, 201]
+        await ledger.until_all_go_on(writers)
+
+
+async def forms(site: Site) -> list[dict[str, int]]:
+    """Returns the revisions of the views of each project, in the order of their logs."""
+    async with opened(site.database) as db:
+        rows = await read(db, "SELECT log_id, name, revision FROM views ORDER BY log_id, name")
+    found = dict[int, dict[str, int]]()
+    for log_id, name, revision in rows:
+        found.setdefault(log_id, {})[name] = revision
+    return list(found.values())
+
+
+async def until_all_have(site: Site, form: dict[str, int]) -> None:
+    """Waits until each project has views of this form; nobody asks for the second one."""
+    async with asyncio.timeout(PATIENCE_S):
+        while any(each != form for each in await forms(site)):
+            await asyncio.sleep(0.1)
+
+
+def audited(version: Version, database: str) -> None:
+    """Checks the views against the log. The secrets of this site have no events."""
+    out = version.firmtrail(database, "audit", "replay", *ACME).stdout
+    wrong = [line for line in out.splitlines()[1:] if ": device_secrets (" not in line]
+    assert [line.split()[0] for line in wrong] == ["firmtrail/acme/1"], out
