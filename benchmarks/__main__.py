@@ -19,6 +19,7 @@ from benchmarks import (
     table,
 )
 from benchmarks.table import Row
+from firmtrail.cli import python_build
 
 
 def main() -> int:
@@ -49,6 +50,7 @@ def main() -> int:
         help="for --steering, --console and --postgres-scale",
     )
     options = parser.parse_args()
+    print(f"Python {python_build.check().found}", flush=True)
     rows, faults = _measured(options)
     table.show("Firmtrail and simpler services", rows)
     for fault in faults:

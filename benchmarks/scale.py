@@ -6,7 +6,6 @@ It writes its figures into docs/performance.md.
 import contextlib
 import http.client
 import os
-import platform
 import random
 import sqlite3
 import tempfile
@@ -29,6 +28,7 @@ from benchmarks.short import Service
 from benchmarks.steering import SteeredFleet
 from benchmarks.table import Bound, Row
 from benchmarks.verify import Ledger
+from firmtrail.cli import python_build
 from tests import postgres_server
 from tests.postgres_server import PostgresServer
 
@@ -235,6 +235,6 @@ def _machine() -> str:
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     return (
         f"{os.cpu_count()} cores, {memory_gib:.0f} GiB of memory; "
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"Python {python_build.check().found}; SQLite {sqlite3.sqlite_version}, "
         f"{postgres_server.version()}."
     )

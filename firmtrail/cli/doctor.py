@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import click
 
 from firmtrail import config
-from firmtrail.cli import doctor_connections, doctor_stores, loop, output
+from firmtrail.cli import doctor_connections, doctor_stores, loop, output, python_build
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.checks import Check, Verdict
 from firmtrail.cli.settings import artifacts_option, read_archive_option, read_database_option
@@ -81,7 +81,7 @@ async def _all(
         except NotAllowed as error:
             reason = f"may not read what a server reads ({error}): check as the role that serves"
             found.append(Check("role", "fail", reason))
-    return [*found, doctor_connections.limit()]
+    return [*found, doctor_connections.limit(), python_build.check()]
 
 
 async def _database(db: Database) -> AsyncIterator[Check]:

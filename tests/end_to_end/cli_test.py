@@ -216,7 +216,7 @@ def test_the_doctor_finds_no_fault_next_to_a_server(serve: Serve, database: str)
     assert set(found) == {
         *("SQLite", "disk", "folder", "lock", "database", "schema", "instance", "clock"),
         *("append-only", "signing key", "checkpoints", "artifacts"),
-        *("descriptors", "connections", "webhooks", "pruned"),
+        *("descriptors", "connections", "webhooks", "pruned", "Python"),
     }
     assert "fail" not in found.values()
 
@@ -251,6 +251,7 @@ def test_the_doctor_checks_postgres(postgres: PostgresServer) -> None:
     assert found.pop("durability") == "fail"  # the tests' server turns it off for speed
     assert found.pop("role") == "warn"  # the tests connect as the owner
     assert [found.pop(name) for name in ("signing key", "artifacts")] == ["warn", "warn"]
+    assert found.pop("Python") == "info"
     assert set(found.values()) == {"ok"}
 
 
