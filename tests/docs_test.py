@@ -29,7 +29,8 @@ TEXTS = {
 }
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "ms": 0.001, "min": 60, "h": 3600, "days": 86400}
 OPTIONS_OF_OTHERS = {
-    *("--version", "--format"),  # click's own, pg_dump's
+    *("--version", "--format"),  # click's own, pg_dump's and podman's
+    *("--build-arg", "--enable-optimizations", "--with-lto"),
     *(
         "--continue-at",
         "--hardware-version",
