@@ -102,7 +102,8 @@ class ProcessConnection:
         self._is_closed = False
 
     async def ready(self) -> None:
-        """Enters if there is no connection, and returns when the process has the file open.
+        """Enters if there is no connection, once the process of the last one has ended, and returns
+        when the process has the file open.
 
         A caller that is cancelled leaves the connection as it is, to the next one. If the process
         does not answer in time, callers that queued meanwhile don't wait as long again, one after
@@ -110,7 +111,8 @@ class ProcessConnection:
         """
         if self._is_closed:
             raise Unavailable(CLOSED)
-        if self._writer is not None and self._writer.is_closing() and self._ended is not None:
+        is_broken = self._writer is None or self._writer.is_closing()
+        if is_broken and self._ended is not None:
             await asyncio.shield(self._ended)
         if self._writer is None:
             await self._enter()

@@ -21,8 +21,8 @@ from firmtrail.database.database import (
 )
 from firmtrail.database.file_lock import Locked
 from firmtrail.database.sqlite import SQLite
-from firmtrail.database.sqlite_door import OwnProcess
-from firmtrail.database.sqlite_writer import ProcessConnection
+from firmtrail.database.sqlite_door import OwnProcess, command
+from firmtrail.database.sqlite_writer import BROKEN, ProcessConnection
 from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.eventstore import log
 from firmtrail.projections.controls import CommittedControls
@@ -189,6 +189,18 @@ async def test_the_file_is_locked_until_both_processes_have_ended(path: Path, db
     own._lock.close()  # as if this process had been killed: it no longer has the lock
     with pytest.raises(Locked):
         await SQLite.open(path)
+
+
+async def test_a_new_connection_waits_for_the_end_of_the_process_before_it(path: Path) -> None:
+    with path.open("rb") as lock:
+        own = OwnProcess(path, lock, ())
+        own._command = ("sh", "-c", "exec <&-; sleep 0.5")  # it breaks the connection, and lives on
+        connection = ProcessConnection(own)
+        with pytest.raises(Unavailable, match=BROKEN):
+            await connection.ready()
+        own._command = command(path, ())
+        await connection.ready()
+        await connection.close()
 
 
 async def test_a_process_that_does_not_end_is_waited_for_only_so_long(
