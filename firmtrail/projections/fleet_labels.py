@@ -19,7 +19,7 @@ type LabelCell = tuple[str, str, str]
 """(label, model, version); '' stands for a missing model or version."""
 type LabelChanges = dict[LabelCell, int]
 
-_counted = attrgetter("model", "version", "cohort", "tags", "decommissioned")
+_labelled = attrgetter("model", "cohort", "tags", "decommissioned")
 
 _COUNT = f"""\
 {view.insert(LABELS)}
@@ -51,7 +51,8 @@ def of_tag(tag: str) -> str:
 def add_move(changes: LabelChanges, before: DeviceState | None, after: DeviceState) -> None:
     """Adds the cells that a device left and entered to the changes; a cell that it left and entered
     again stays among them, so that the rows do not depend on where commits end."""
-    if before is not None and _counted(before) == _counted(after):
+    runs_on = before is not None and before.version == after.version
+    if runs_on and _labelled(before) == _labelled(after):
         return
     left, entered = _cells_of(before), _cells_of(after)
     for cell in left - entered:
@@ -61,8 +62,9 @@ def add_move(changes: LabelChanges, before: DeviceState | None, after: DeviceSta
 
 
 def _cells_of(state: DeviceState | None) -> set[LabelCell]:
-    cell = cell_of(state)
-    if state is None or cell is None:
+    if state is None or (state.cohort is None and not state.tags):
+        return set()
+    if (cell := cell_of(state)) is None:
         return set()
     labels = {of_tag(tag) for tag in state.tags}
     if state.cohort is not None:

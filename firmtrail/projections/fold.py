@@ -25,7 +25,7 @@ from firmtrail.projections import (
 from firmtrail.projections.steering_fold import SteeringFold
 from firmtrail.projections.view import View
 from firmtrail.rules import device, device_order, offer
-from firmtrail.rules.device import DeviceState, LaterReport
+from firmtrail.rules.device import DeviceState, LaterReport, Placed
 
 VIEWS: tuple[View, ...] = (
     device_current,
@@ -149,8 +149,7 @@ class Fold:
         offer_place = offer.last_place(offers, event.version) if offers else -1
         at = device_order.placed(state, recorded, offer_place)
         moves = self._later.setdefault(state.device, [])
-        index = bisect_right(moves, (at.place, history_lines.END))
-        later = moves[index] if index < len(moves) else None
+        later = _next(moves, at) if at.late else None
         if event.status in device.MOVING:
             insort(moves, LaterReport(at.place, at.position, event.version, at.time_ms))
         if event.question is not None:
@@ -188,3 +187,9 @@ class Fold:
         if self.release_events and (generation := generations.get(releases.NAME)) is not None:
             statements.extend(releases.apply(log_id, generation, self.release_events))
         return [*statements, *self.steering.statements(log_id, generations)]
+
+
+def _next(moves: Sequence[LaterReport], at: Placed) -> LaterReport | None:
+    """Returns the first of these reports that comes after a late one. None comes after others."""
+    index = bisect_right(moves, (at.place, history_lines.END))
+    return moves[index] if index < len(moves) else None

@@ -238,43 +238,25 @@ def _event(report: ReportCommand) -> ReportEvent:
             return UpdateProgressed(*claims, sent=report.sent, status=progress)
 
 
-class _Run(NamedTuple):
-    """Holds the current run: the last reports in the device's order, as far as of one version."""
-
-    version: str | None
-    since_ms: int | None
-    previous_version: str | None
-    place: int
-    position: int
-
-
 def evolve_report(
     state: DeviceState, report: Recorded, at: Placed, later: LaterReport | None
 ) -> DeviceState:
     """Returns the device after a report; `later` is the next installed/running report after it."""
     event = report.event
     assert isinstance(event, REPORTS)
-    run = _Run(
-        state.version, state.since_ms, state.previous_version, state.run_place, state.run_position
-    )
     if event.status in MOVING:
-        run = _moved(run, event.version, at, later)
-    last = (state.last_place, state.last_position, state.last_version, state.status, state.clock)
+        state = _moved(state, event.version, at, later)
     if not at.late:
-        last = (at.place, at.position, event.version, event.status, at.clock)
-    place, position, version, status, clock = last
+        state = replace(
+            state,
+            last_place=at.place,
+            last_position=at.position,
+            last_version=event.version,
+            status=event.status,
+            clock=at.clock,
+        )
     return replace(
         state,
-        version=run.version,
-        since_ms=run.since_ms,
-        previous_version=run.previous_version,
-        run_place=run.place,
-        run_position=run.position,
-        last_place=place,
-        last_position=position,
-        last_version=version,
-        status=status,
-        clock=clock,
         recorded_position=at.position,
         recorded_at_ms=report.recorded_at_ms,
         is_ordered=False,
@@ -283,22 +265,24 @@ def evolve_report(
     )
 
 
-def _moved(run: _Run, version: str, at: Placed, later: LaterReport | None) -> _Run:
-    """Returns the run after an installed/running report. The report can begin a new run, become
-    the first of this one, come right before it, or split it; an earlier one changes only the
-    history."""
+def _moved(state: DeviceState, version: str, at: Placed, later: LaterReport | None) -> DeviceState:
+    """Returns the device with its current run (the last reports in its order, as far as of one
+    version) after an installed/running report. The report can begin a new run, become the first of
+    this one, come right before it, or split it; an earlier one changes only the history."""
     if later is None:
-        if version == run.version:
-            return run
-        return _Run(version, at.time_ms, run.version, at.place, at.position)
-    following, first = (later.place, later.position), (run.place, run.position)
-    if following == first and version == run.version:
-        return _Run(version, at.time_ms, run.previous_version, at.place, at.position)
+        if version == state.version:
+            return state
+        run = replace(state, version=version, since_ms=at.time_ms, previous_version=state.version)
+        return replace(run, run_place=at.place, run_position=at.position)
+    following, first = (later.place, later.position), (state.run_place, state.run_position)
+    if following == first and version == state.version:
+        return replace(state, since_ms=at.time_ms, run_place=at.place, run_position=at.position)
     if following == first:
-        return run._replace(previous_version=version)
-    if following > first and version != run.version:
-        return _Run(run.version, later.time_ms, version, *following)
-    return run
+        return replace(state, previous_version=version)
+    if following > first and version != state.version:
+        run = replace(state, since_ms=later.time_ms, previous_version=version)
+        return replace(run, run_place=later.place, run_position=later.position)
+    return state
 
 
 def evolve_attributes(
