@@ -6,7 +6,6 @@ from functools import lru_cache
 DAY_MS = 86_400_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 @lru_cache(maxsize=4096)
@@ -31,4 +30,10 @@ def _day_text(day: int) -> str:
 
 def time_ms(text: str) -> int:
     """Returns the Unix milliseconds of an RFC 3339 time; finer digits are cut off."""
-    return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
+    return unix_ms(datetime.fromisoformat(text))
+
+
+def unix_ms(moment: datetime) -> int:
+    """Returns a time in Unix milliseconds; finer parts are cut off."""
+    since = moment - _EPOCH
+    return since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000

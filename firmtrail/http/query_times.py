@@ -7,11 +7,12 @@ future yet. `at` selects a moment in the devices' own time, which may be a littl
 
 from typing import NamedTuple
 
+from firmtrail.events.times import unix_ms
 from firmtrail.eventstore import log, sizes
 from firmtrail.eventstore.lineage import POSITION_MAX
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import invalid_parameter
-from firmtrail.http.times import parsed, unix_ms
+from firmtrail.http.times import parsed
 
 
 class Positions(NamedTuple):

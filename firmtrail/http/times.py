@@ -1,15 +1,13 @@
 """Reads times as clients write them: RFC 3339, with its leap seconds, within the calendar."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
 OUTSIDE_CALENDAR = "is outside the years 1 to 9999 in UTC"
 
 _LEAP_SECOND = re.compile(r"(.{10}[Tt ]\d\d:\d\d):60(\.\d{1,12})?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 def without_leap_second(text: str) -> str:
@@ -40,8 +38,3 @@ def is_in_calendar(moment: datetime) -> bool:
     except OverflowError:
         return False
     return True
-
-
-def unix_ms(moment: datetime) -> int:
-    """Returns a time in Unix milliseconds; finer parts are cut off."""
-    return (moment - _EPOCH) // _MILLISECOND

@@ -1,7 +1,8 @@
 """Reads a body as the type that a route takes, or names everything that is wrong.
 
-A valid body costs one typed msgspec decode. The items of an array are counted before any of them is
-decoded, and decoded one by one; other requests run between pieces of this work. Only a faulty value
+A valid body costs one typed msgspec decode. Unless an array is so short that it can't have too many
+items, they are counted before any of them is decoded; if it is long or has a faulty item, they are
+decoded one by one, and other requests run between pieces of this work. Only a faulty value
 is checked member by member (`faults.py`), to report its faults with their JSON pointers, at most
 `FAULTS_MAX` of a body. A body that is not JSON, not UTF-8 or nested too deep raises `BadRequest`.
 JSON of the wrong form raises `Invalid`, and too many items raise `TooLarge`.
@@ -229,8 +230,11 @@ def _array_opener(item_kind: Any, items_max: int) -> _OpenArray:
     _counting(items_max)  # the first call takes long, so it is made here
 
     async def open_array(body: bytes, pace: Pace) -> tuple[list[Any] | None, list[msgspec.Raw]]:
+        is_short = body.count(b"{") <= items_max  # each item of the right form is an object
+        if is_short and (whole := decode_whole(body)) is not None:
+            return whole, []
         texts = await _items(body, items_max, pace)
-        whole = decode_whole(body)
+        whole = None if is_short else decode_whole(body)
         if whole is None:
             check_sizes(texts)
         return whole, texts

@@ -15,11 +15,11 @@ from firmtrail.console import confirm, render
 from firmtrail.console.confirm import Confirmation, ConfirmationForm, Figure
 from firmtrail.console.pages.access import ACCESS
 from firmtrail.console.rows import ADMINISTER, READ, PageQuery, action, page
+from firmtrail.events.times import unix_ms
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import Permission
 from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.scalars import NewEmail
-from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 
 MEMBER = f"{ACCESS}/members/{{id}}"

@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from firmtrail.events.fleet import Status
-from firmtrail.events.times import time_text
+from firmtrail.events.times import time_text, unix_ms
 from firmtrail.http import respond
 from firmtrail.http.api.receipts import Receipt, RefusedIndex, RefusedItem, ReportsSummary, proven
 from firmtrail.http.api.rows import POST, D, P, command
@@ -21,7 +21,6 @@ from firmtrail.http.faults import BrokenRules
 from firmtrail.http.joining import join_named
 from firmtrail.http.route import AnyOf, ListOf
 from firmtrail.http.scalars import DeviceName, Seq, VersionText, VisibleText, cut
-from firmtrail.http.times import unix_ms
 from firmtrail.http.validate import FaultyItem, fault_text
 from firmtrail.recording import reports as recording
 from firmtrail.rules.device import Refused

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, kept
 from firmtrail.events.steering import RollbackStarted, RolloutStarted
-from firmtrail.events.times import DAY_MS, time_text
+from firmtrail.events.times import DAY_MS, time_text, unix_ms
 from firmtrail.http import respond
 from firmtrail.http.api.rollout_plans import (
     PauseIf,
@@ -49,7 +49,6 @@ from firmtrail.http.rollout_tries import (
     with_approvals,
 )
 from firmtrail.http.scalars import FreeText, Name, VersionText
-from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import control, phases, rollout, version

@@ -16,7 +16,7 @@ from firmtrail.access.roles import Role
 from firmtrail.access.tokens import MemberToken, Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import answering
-from firmtrail.events.times import time_text
+from firmtrail.events.times import time_text, unix_ms
 from firmtrail.http import lists, respond
 from firmtrail.http.api.rows import ADMINISTER, DELETE, LOCAL_PROJECT, POST, P, command, listing
 from firmtrail.http.api.wire import StrictBody, TimeText, outside_calendar, time_or_none
@@ -26,7 +26,6 @@ from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound
 from firmtrail.http.faults import raise_if_broken
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
 from firmtrail.http.scalars import Email, Id, Name, ProjectName
-from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 
