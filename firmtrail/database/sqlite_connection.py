@@ -41,8 +41,9 @@ READER_CACHE_KIB = 16 * 1024
 WAL_CHECKPOINT_PAGES = 16_000
 """A page that many commits change between two checkpoints is written to the file only once."""
 
-GIVEN_ROWS = (1, 4, 16, 64, 128, 256, 512)
-"""The numbers of rows of `given` that statements are prepared for; surplus rows stay unread."""
+GIVEN_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""The numbers of rows of `given` that statements are prepared for. Surplus rows stay unread, but
+their values are bound."""
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a write waits for another program that has the file locked. The time counts from when

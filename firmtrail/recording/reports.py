@@ -64,7 +64,7 @@ class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
     report: ReportCommand
 
 
-class IdentifiedUnit(NamedTuple):
+class IdentifiedUnit(msgspec.Struct, frozen=True, gc=False):
     """Holds reports that are recorded together, or none of them."""
 
     items: Sequence[IdentifiedReport]
@@ -173,7 +173,7 @@ def _in_counting(draft: Draft, item: IdentifiedReport) -> IdentifiedReport:
 
 
 def _first_given(earlier_logs: Sequence[lineage.Segment], unit: UnitOutcome) -> UnitOutcome:
-    if isinstance(unit, EntriesNeeded):
+    if isinstance(unit, EntriesNeeded) or not earlier_logs:
         return unit
     return [_as_first_given(earlier_logs, each) for each in unit]
 
