@@ -93,6 +93,8 @@ class Standings:
     ) -> Iterable[Standing]:
         """Returns the rollouts that are meant for the device, the newest first: the rollbacks from
         a bad version, or all others."""
+        if not self._rollouts:
+            return ()
         now, tags = self._at(now_ms), device.tags
         cohort = device.cohort if device.cohort in self._cohorts else None
         audience = device.model or "", bad_version, cohort, bool(tags)
