@@ -20,10 +20,11 @@ from firmtrail.projections import device_asks, fleet_past
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.history_lines import END, HistoryEntry
 from firmtrail.projections.history_pages import HistoryRequest
-from firmtrail.rules import ask, release, target
+from firmtrail.rules import ask, release, target, trail
 from firmtrail.rules.device import FAILING, DeviceState
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.situation import Decision
+from firmtrail.rules.trail import TrailStep
 
 DEVICE = f"{PROJECT}/devices/{{device}}"
 
@@ -78,6 +79,7 @@ class DeviceVerdict(NamedTuple):
     """Holds what the device should run, and the offers that it got."""
 
     decision: Decision
+    trail: Sequence[TrailStep]
     offers: list[Offer]
     reached: ReachingRollout | None
     """The newest rollout with a plan that is to bring it to a higher version."""
@@ -137,7 +139,7 @@ async def _now(call: AnyCall) -> Known:
         case = await case_of(call, control, state, seen)
         offers = sorted(seen.offers, key=lambda each: -each.position)
         reached = await reaching_rollout(call, case, seen.counts.size)
-        verdict = DeviceVerdict(target.decide(case), offers, reached)
+        verdict = DeviceVerdict(target.decide(case), trail.trail(case), offers, reached)
     said = attributes.decoded(seen.attributes)
     return Known(state, Moment(seen.counts.size), seen.last_seen_at_ms, said, verdict)
 
