@@ -7,7 +7,7 @@ import pytest
 from firmtrail.commands import demo_fleet
 from firmtrail.database.database import Statement
 from firmtrail.projections import device_current
-from firmtrail.rebuilding import generations
+from firmtrail.rebuilding import fitness, generations
 from firmtrail.rebuilding.builder import LEASE_MS
 from tests.databases import write
 from tests.people import begin_session, issue_token
@@ -206,7 +206,10 @@ async def test_the_chart_has_the_numbers_of_the_timeline(site: Site) -> None:
     assert len(rows) > 30
 
 
-async def test_the_fleet_page_says_that_views_are_being_rebuilt(site: Site) -> None:
+async def test_the_fleet_page_says_that_views_are_being_rebuilt(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitness, "PREPARED_EVENTS_MAX", -1)  # as if the log were long
     db, names = site.services.db, frozenset({"device_history"})
     await db.play(generations.claim, site.log_id, names, "another process", LEASE_MS)
     await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_history'")
