@@ -22,7 +22,7 @@ import structlog
 from uuid_utils import uuid7
 
 from firmtrail.database import shared_work
-from firmtrail.database.database import Database, Statement, Unavailable
+from firmtrail.database.database import Database, Script, Statement, Unavailable
 from firmtrail.database.stubs import NoArchive
 from firmtrail.eventstore import log
 from firmtrail.publishing.minimum_sizes import LogName
@@ -76,6 +76,9 @@ class _Pause(NamedTuple):
 
 type OnProgress = Callable[[int, int, int], None]
 """Is called with (position, events folded since the last call, rebuilds running here)."""
+
+type Claiming = Callable[[int, frozenset[str], str, int], Script[Build | None]]
+"""Is called with (log, views, builder, lease in milliseconds). Returns None to begin nothing."""
 
 type Building = Callable[[Database, Build], AsyncGenerator[RebuildProgress]]
 
@@ -134,7 +137,9 @@ class Builder:
         """Starts a rebuild of these views of the log, or joins one that runs; returns it. Raises
         `Busy` if one runs that does not include these views."""
         self._requested[log_id] = rebuild
-        return await self._begun(log_id, wanted, rebuild)
+        build = await self._begun(log_id, wanted, rebuild, generations.claim)
+        assert build is not None
+        return build
 
     async def request_ahead(self, log_id: int) -> Build | None:
         """Prepares the views of the log that are live in another revision than this code's, and
@@ -142,23 +147,25 @@ class Builder:
         if (wanted := self._found.differing.get(log_id)) is None:
             return None
         self._requested[log_id] = prepare
-        return await self._begun(log_id, wanted, prepare)
+        return await self._begun(log_id, wanted, prepare, generations.claim_differing)
 
-    async def _begun(self, log_id: int, wanted: frozenset[str], work: Building) -> Build:
+    async def _begun(
+        self, log_id: int, wanted: frozenset[str], work: Building, claim: Claiming
+    ) -> Build | None:
         async with self._claiming:
             if log_id in self._running:
-                build, task, _ = self._running[log_id]
+                running = self._running[log_id]
                 if (await self.state(log_id)).build is not None:
-                    return _joined(build, wanted)
-                await asyncio.wait([task])  # it only deletes rows that were live before
+                    return _joined(running.build, wanted)
+                await asyncio.wait([running.task])  # it only deletes rows that were live before
             head = await log.head(self._db, log_id)
             name = str(LogName(head.project, head.number))
             try:
-                build = await self._db.play(
-                    generations.claim, log_id, wanted, self._name, self._lease_ms
-                )
+                build = await self._db.play(claim, log_id, wanted, self._name, self._lease_ms)
             except Busy as busy:
                 return _joined(busy.build, wanted)
+            if build is None:
+                return None
             self._failures.pop(log_id, None)
             task = asyncio.create_task(self._work(build, name, work))
             self._running[log_id] = Running(build, task, work is prepare)
@@ -205,7 +212,8 @@ class Builder:
             older = self._found.differing.keys() - self._found.newer
             for log_id in older - passed_over:
                 with contextlib.suppress(Busy):
-                    await self._begun(log_id, self._found.differing[log_id], self._own_work(log_id))
+                    wanted, work = self._found.differing[log_id], self._own_work(log_id)
+                    await self._begun(log_id, wanted, work, generations.claim_older)
         for [log_id] in await self._db.read(Statement(_UNFINISHED)):
             is_ours = self._duty.is_automatic or log_id in self._requested
             if not is_ours or log_id in passed_over | self._running.keys():
@@ -213,7 +221,8 @@ class Builder:
             build = (await self.state(log_id)).build
             if build and build.idle_ms >= self._lease_ms and build.is_of_this_code:
                 with contextlib.suppress(Busy):
-                    await self._begun(log_id, build.wanted, self._own_work(log_id))
+                    work = self._own_work(log_id)
+                    await self._begun(log_id, build.wanted, work, generations.resume)
 
     def _own_work(self, log_id: int) -> Building:
         """Returns how this process rebuilds views of a log."""
@@ -254,13 +263,14 @@ class Builder:
             raise Unavailable("The views of this version could not be made live in time.")
 
     async def _finish(self, log_id: int) -> None:
-        """Begins the last part of a rebuild whose views are prepared. Raises `Busy`."""
+        """Begins the last part of a rebuild whose views are prepared. Raises `Busy`. Begins nothing
+        if they are live by now, or no longer prepared."""
         running = self._running.get(log_id)
         if running is not None and running.is_preparing:
             running.task.cancel()
             await asyncio.wait([running.task])
         if (wanted := self._found.differing.get(log_id)) is not None:
-            await self._begun(log_id, wanted, rebuild)
+            await self._begun(log_id, wanted, rebuild, generations.resume)
 
     async def _take_over_expected(self) -> None:
         """Takes over the logs that are prepared by now, if this process has to serve them."""

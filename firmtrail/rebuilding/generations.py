@@ -119,6 +119,10 @@ class Build(NamedTuple):
         """Returns whether this code writes rows of the same revisions."""
         return all(fold.REVISIONS.get(name) == at for name, at in self.revisions.items())
 
+    def includes(self, wanted: frozenset[str]) -> bool:
+        """Returns whether these views will be live at the end, in this code's revisions."""
+        return self.is_of_this_code and wanted <= self.wanted
+
 
 class Busy(Exception):
     """Says that another builder is rebuilding views of this log."""
@@ -152,17 +156,28 @@ def build_of(log_id: int, rows: Sequence[Row]) -> Build | None:
     )
 
 
-def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> Script[Build]:
-    """Continues a rebuild of these views that has not advanced for `lease_ms`, or begins one; one
-    of other views or another revision is given up. Raises `Busy` if a builder works at one."""
+def resume(
+    log_id: int, wanted: frozenset[str], builder: str, lease_ms: int
+) -> Script[Build | None]:
+    """Continues the rebuild of these views for this code that has not advanced for `lease_ms`.
+    Returns None if there is none. Raises `Busy` if a builder works at any rebuild of the log."""
     yield [log.lock(log_id)]
     [rows] = yield [load_build(log_id)]
     left = build_of(log_id, rows)
     if left and left.builder != builder and left.idle_ms < lease_ms:
         raise Busy(left)
-    if left and left.is_of_this_code and wanted <= left.wanted:
-        yield [Statement(_TAKE, (log_id, builder))]
-        return left._replace(builder=builder)
+    if left is None or not left.includes(wanted):
+        return None
+    yield [Statement(_TAKE, (log_id, builder))]
+    return left._replace(builder=builder)
+
+
+def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> Script[Build]:
+    """Continues a rebuild as `resume`, or begins one; one of other views or another revision is
+    given up. Raises `Busy` if a builder works at one."""
+    left = yield from resume(log_id, wanted, builder, lease_ms)
+    if left is not None:
+        return left
     tables = ("views", *(table.name for view in fold.VIEWS for table in view.TABLES))
     newest = yield [Statement(_NEWEST.format(table=name), (log_id,)) for name in tables]
     generation = 1 + max(int(row[0]) for [row] in newest)
@@ -174,6 +189,31 @@ def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> S
     begun = build_of(log_id, rows)
     assert begun is not None
     return begun
+
+
+def claim_differing(
+    log_id: int, wanted: frozenset[str], builder: str, lease_ms: int
+) -> Script[Build | None]:
+    """Claims a rebuild as `claim`. Returns None if all these views are live in this code's
+    revisions by now."""
+    yield [log.lock(log_id)]
+    [rows] = yield [fold.live(log_id)]
+    live = {name: revision for name, revision, _ in rows}
+    if all(live.get(name) == fold.REVISIONS[name] for name in wanted):
+        return None
+    return (yield from claim(log_id, wanted, builder, lease_ms))
+
+
+def claim_older(
+    log_id: int, wanted: frozenset[str], builder: str, lease_ms: int
+) -> Script[Build | None]:
+    """Claims a rebuild as `claim_differing`. Returns None also if a view of the log is live in a
+    newer revision by now."""
+    yield [log.lock(log_id)]
+    [rows] = yield [fold.live(log_id)]
+    if any(revision > fold.REVISIONS.get(name, revision) for name, revision, _ in rows):
+        return None
+    return (yield from claim_differing(log_id, wanted, builder, lease_ms))
 
 
 def advance(build: Build, batch: range) -> Script[None]:

@@ -86,3 +86,45 @@ async def test_the_way_back_from_newer_views_is_ordered_by_a_command(
     await command.look()
     assert await command.request_ahead(log_id) is None
     assert await differences(db, log_id) == []
+
+
+async def prepared(db: Database, log_id: int, recorder: Recorder) -> tuple[Builder, Builder]:
+    """Returns two servers that have seen the views of a log prepared by the first of them."""
+    await register(recorder, log_id, "d1")
+    await write(db, OTHER_FORM, -1)
+    first, second = new_builder(db, SERVER), new_builder(db, SERVER)
+    await first.look()
+    await first.begin()
+    await ended(first)
+    await second.look()
+    return first, second
+
+
+async def generations_of(db: Database, table: str) -> list[int]:
+    return [row[0] for row in await read(db, f"SELECT DISTINCT generation FROM {table}")]
+
+
+async def test_servers_that_take_over_at_once_make_the_prepared_views_live(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    servers = await prepared(db, log_id, recorder)
+    built = await generations_of(db, "rebuilds")
+    await asyncio.gather(*(each.take_over(log_id) for each in servers))
+    await asyncio.gather(*(ended(each) for each in servers))
+    assert await generations_of(db, "views") == built
+
+
+async def test_a_server_whose_look_is_old_begins_no_rebuild_of_live_views(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    first, second = await prepared(db, log_id, recorder)
+    built = await generations_of(db, "rebuilds")
+    third = new_builder(db, SERVER)
+    third._found = second._found._replace(prepared={})
+    await first.take_over(log_id)
+    await ended(first)
+    await third.begin()
+    await second.take_over(log_id)
+    assert (second._running, third._running) == ({}, {})
+    assert await generations_of(db, "views") == built
+    assert await read(db, "SELECT name FROM rebuilds") == []
