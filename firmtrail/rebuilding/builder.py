@@ -135,7 +135,7 @@ class Builder:
 
     async def request(self, log_id: int, wanted: frozenset[str]) -> Build:
         """Starts a rebuild of these views of the log, or joins one that runs; returns it. Raises
-        `Busy` if one runs that does not include these views."""
+        `Busy` if one runs that does not include these views in this code's revisions."""
         self._requested[log_id] = rebuild
         build = await self._begun(log_id, wanted, rebuild, generations.claim)
         assert build is not None
@@ -234,7 +234,8 @@ class Builder:
     def _near_end(self) -> set[int]:
         """Returns the logs whose prepared views need no more events now."""
         prepared = self._found.prepared if self._duty.has_other_versions else {}
-        return {log_id for log_id, left in prepared.items() if left <= LAST_EVENTS_MAX}
+        ordered = {log_id for log_id, work in self._requested.items() if work is rebuild}
+        return {log_id for log_id, left in prepared.items() if left <= LAST_EVENTS_MAX} - ordered
 
     async def take_over(self, log_id: int) -> None:
         """Makes the prepared views of a log live, so that this code serves it. From then on servers
@@ -337,6 +338,6 @@ class Builder:
 
 
 def _joined(running: Build, wanted: frozenset[str]) -> Build:
-    if wanted <= running.wanted:
+    if running.includes(wanted):
         return running
     raise Busy(running)

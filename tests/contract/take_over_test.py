@@ -6,14 +6,16 @@ import pytest
 
 from firmtrail.database.database import Database
 from firmtrail.projections import fold
-from firmtrail.rebuilding import builder
+from firmtrail.rebuilding import builder, generations
 from firmtrail.rebuilding.builder import Builder, Duty
+from firmtrail.rebuilding.rebuild import prepare
 from firmtrail.recording.recorder import Recorder
 from tests.databases import read, write
 from tests.fleet import register, report
 from tests.patience import PATIENCE_S
 from tests.replay import differences
 
+ALL = frozenset(fold.REVISIONS)
 OTHER_FORM = "UPDATE views SET revision = revision + $1"
 SERVER = Duty(is_alone=False, has_other_versions=True)
 COMMAND = Duty(is_alone=False, has_other_versions=True, is_automatic=False)
@@ -128,3 +130,33 @@ async def test_a_server_whose_look_is_old_begins_no_rebuild_of_live_views(
     assert (second._running, third._running) == ({}, {})
     assert await generations_of(db, "views") == built
     assert await read(db, "SELECT name FROM rebuilds") == []
+
+
+async def test_an_ordered_rebuild_makes_views_live_that_a_server_only_prepared(
+    db: Database, log_id: int, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "LOOK_EVERY_S", 0.05)
+    await register(recorder, log_id, "d1")
+    await write(db, OTHER_FORM, -1)
+    build = await db.play(generations.claim, log_id, ALL, "server", 0)
+    command = new_builder(db, COMMAND)
+    await command.look()
+    assert (await command.request(log_id, ALL)).builder == "server"
+    async for _ in prepare(db, build):
+        pass
+    running = asyncio.create_task(command.run())
+    async with asyncio.timeout(PATIENCE_S):
+        while await revisions(db, log_id) != fold.REVISIONS:
+            await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_no_request_joins_the_rebuild_of_another_version(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    await register(recorder, log_id, "d1")
+    await db.play(generations.claim, log_id, ALL, "other", 0)
+    await write(db, "UPDATE rebuilds SET revision = revision + $1", 1)
+    with pytest.raises(generations.Busy):
+        await new_builder(db, COMMAND).request(log_id, ALL)
