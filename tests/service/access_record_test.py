@@ -19,8 +19,6 @@ from tests.service.routes import assert_is_problem, name_of, path_of
 from tests.service.site import P, Site
 from tests.serving import Answer
 
-pytestmark = pytest.mark.one_back_end  # tests/contract/reads_test.py covers writes and reads
-
 PROJECT = "/api/v1/projects/{project}"
 READS = [
     route

@@ -174,7 +174,6 @@ async def test_at_most_ten_matches_are_returned(fleet: Site) -> None:
     assert len(await found(fleet, "many")) == 10
 
 
-@pytest.mark.one_back_end
 @pytest.mark.parametrize("query", ["", "?q=", f"?q={'x' * 129}", "?q=a%00b"])
 async def test_a_search_without_a_text_is_refused(fleet: Site, query: str) -> None:
     assert (await fleet.get(f"{P}/search{query}")).status == 422

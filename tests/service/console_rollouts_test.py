@@ -202,7 +202,7 @@ async def test_a_recall_that_looked_at_no_device_shows_no_counts(
 
 
 async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> None:
-    await roll_out(fleet)
+    rollout = await roll_out(fleet)
     for path in (D, D2):
         await fleet.report({"version": "1.1.0"}, caller="operator", path=path)
     asked = await read_page(fleet, "/releases/m/1.1.0/recall")
@@ -222,6 +222,9 @@ async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> Non
         "It burns",
     )
     assert (await fleet.get(f"{P}/releases/m/1.1.0")).json["withdrawn"]
+    recalled = text_of(await read_page(fleet, f"/rollouts/{rollout}"))
+    assert "Look at the recall" in recalled
+    assert "Recall 1.1.0…" not in recalled
     assert (await fleet.get(f"{D}/update", "device")).json["version"] == "1.0.0"
 
 

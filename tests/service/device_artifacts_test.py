@@ -14,8 +14,6 @@ from tests.service.artifacts import (
 from tests.service.site import P, Site
 from tests.serving import Answer
 
-pytestmark = pytest.mark.one_back_end  # tests/contract/releases_test.py checks the events
-
 
 @pytest.fixture(autouse=True)
 async def artifact(site: Site, release: None) -> None:  # noqa: F811 (the fixture)

@@ -385,7 +385,6 @@ async def test_numbers_of_actions_continue_in_a_new_log(ddi: Ddi) -> None:
     assert (await ddi.site.get(D)).json["version"] == "1.1.0"
 
 
-@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -77,7 +77,6 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.one_back_end
 @pytest.mark.parametrize(("kind", "body", "status"), MALFORMED)
 async def test_a_malformed_upload_is_refused(
     site: Site, kind: str, body: bytes, status: int

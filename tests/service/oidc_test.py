@@ -17,8 +17,6 @@ from tests.service.oidc_provider import CLIENT, SECRET, Provider
 from tests.service.site import CONSOLE, Site
 from tests.serving import Answer
 
-pytestmark = pytest.mark.one_back_end
-
 BEGIN, BACK = f"{CONSOLE}/sign-in/oidc", f"{CONSOLE}/sign-in/oidc/back"
 OF_PROVIDERS = "scope=openid+email&authuser=0&prompt=consent&hd=example.org&session_state=&iss=x"
 """Parameters that providers add of their own."""

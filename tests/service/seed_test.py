@@ -42,7 +42,6 @@ async def test_an_update_is_recorded_once(demo: Site) -> None:
     assert [item["version"] for item in updates] == ["SemVer1.0", "SemVer1.1"]
 
 
-@pytest.mark.one_back_end
 @pytest.mark.parametrize(
     ("body", "status", "text"),
     [

@@ -11,8 +11,6 @@ from firmtrail.http.scalars import AsOf, Time
 from tests.service.routes import IN_PROJECT, ROUTES, assert_is_problem, name_of, path_of
 from tests.service.site import D, P, Site
 
-pytestmark = pytest.mark.one_back_end
-
 OUTSIDE = ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+00:01", "0000-01-01T00:00:00Z"]
 NO_TIMES = ["2026-02-30T00:00:00Z", "2026-01-01T00:00:61Z", "2026-01-01T24:00:60Z"]
 LEAPS = [

@@ -135,6 +135,7 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         if window.times
         else None,
         may_replan=not found.is_rollback and not is_over,
+        recall=_recall_of(now.control, found),
         grows=grows(call, now.control, found),
         may_approve=may_approve(call, found),
         failed=failed,
@@ -142,6 +143,13 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         orders=[(words_of(each.recorded.event), each) for each in orders],
         pause=_own_pause(found, orders),
     )
+
+
+def _recall_of(control: Control, found: RolloutState) -> RolloutState | None:
+    """Returns the newest recall of the version that a rollout leads to, if there is one."""
+    if found.is_rollback:
+        return None
+    return next(iter(control.deciding.get((found.model, found.version), ())), None)
 
 
 async def _counted(call: AnyCall, now: ConsistentRead) -> tuple[Counts, int]:
