@@ -108,7 +108,7 @@ def test_the_image_is_small(builder: str) -> None:
 def test_the_server_is_a_user_that_writes_only_its_data(container: Container) -> None:
     assert container.run("id", "-u") == "10001"
     assert container.run("id", "-g") == "10001"
-    assert "CapEff:\t0000000000000000" in container.run("cat", "/proc/self/status")
+    assert "CapEff:\t0000000000000000" in container.run("cat", "/proc/1/status")
     for place in ("/", "/opt/firmtrail", "/etc"):
         assert container.fails("touch", f"{place}/written")
     for place in ("/data", "/tmp"):  # noqa: S108 (in the container)
@@ -129,13 +129,13 @@ def test_a_report_is_recorded_and_the_audits_pass(container: Container) -> None:
     secret = container.run(*add)
     address = f"{URL}/api/v1/projects/acme/devices/pump-1"
     status, answer = ask(f"{address}/reports", secret, {"version": "1.4.0"})
-    assert (status, json.loads(answer)["position"]) == (201, 1), answer
+    assert (status, json.loads(answer)["position"]) == (201, 2), answer
     for audit in ("verify", "replay"):
         container.run("firmtrail", "audit", audit, "--project", "acme")
     assert container.fails("firmtrail", "audit", "verify", "--project", "another")
 
 
 def test_a_server_that_is_stopped_ends_well(container: Container) -> None:
-    output(container.builder, "stop", container.id)
+    output(container.builder, "stop", "-t", "40", container.id)  # as in the compose file
     [state] = json.loads(output(container.builder, "inspect", container.id))
     assert state["State"]["ExitCode"] == 0
