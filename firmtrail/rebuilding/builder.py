@@ -277,7 +277,11 @@ class Builder:
         """Takes over the logs that are prepared by now, if this process has to serve them."""
         self._expected &= self.unfit
         taking = [self.take_over(log_id) for log_id in self._expected & self.prepared]
-        await asyncio.gather(*taking, return_exceptions=True)
+        for failed in await asyncio.gather(*taking, return_exceptions=True):
+            if isinstance(failed, Unavailable):
+                _log.warning("not taken over", error=str(failed))
+            elif failed is not None:
+                raise failed
 
     def _left_alone(self) -> set[int]:
         """Returns the logs whose rebuild failed here, or was interrupted a short time ago."""
