@@ -14,6 +14,7 @@ from tests.service.routes import assert_is_problem
 from tests.service.site import Address
 from tests.serving import Answer
 
+EVENTS = "bug", "refused by the connection"
 HOST = b"Host: x\r\n"
 CHUNKED = b"POST /api/v1/login HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -65,14 +66,13 @@ async def test_a_refusal_and_a_bug_are_each_logged_once() -> None:
     runner = HttpRunner(bare, gate=gate, clients=clients, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    for path, status, event in (
-        (b"/broken", 500, "bug"),
-        (b"/nothing", 404, "refused by the connection"),
-    ):
+    requests = (b"/broken", 500), (b"/nothing", 404)
+    for (path, status), event in zip(requests, EVENTS, strict=True):
         with capture_logs() as logged:
             answer = await send(
                 runner.addresses[0], b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n"
             )
         assert_is_problem(answer, status)
-        assert [each["event"] for each in logged] == [event]
+        # Another test's service may still log what its followers do.
+        assert [each["event"] for each in logged if each["event"] in EVENTS] == [event]
     await runner.cleanup()
