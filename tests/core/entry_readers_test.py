@@ -27,22 +27,20 @@ KNOWN = {
 
 def texts(module: ast.Module) -> list[str]:
     """Returns the texts of a module; an f-string with its values as the code writes them."""
-    nodes = list(ast.walk(module))
-    formatted = [each.values for each in nodes if isinstance(each, ast.JoinedStr)]
-    return [
-        "".join(
-            str(part.value) if isinstance(part, ast.Constant) else ast.unparse(part)
-            for part in parts
-        )
-        for parts in [*formatted, *([each] for each in nodes if isinstance(each, ast.Constant))]
-    ]
+    parts = [each.values for each in ast.walk(module) if isinstance(each, ast.JoinedStr)]
+    parts += [[each] for each in ast.walk(module) if isinstance(each, ast.Constant)]
+    return ["".join(map(text, each)) for each in parts]
+
+
+def text(part: ast.expr) -> str:
+    return str(part.value) if isinstance(part, ast.Constant) else ast.unparse(part)
 
 
 def test_every_module_that_reads_entries_is_known() -> None:
     found = {
         str(file.relative_to(PACKAGE))
         for file in PACKAGE.rglob("*.py")
-        for text in texts(ast.parse(file.read_text()))
-        if READS_ENTRIES.search(text)
+        for each in texts(ast.parse(file.read_text()))
+        if READS_ENTRIES.search(each)
     }
     assert found == KNOWN.keys()
