@@ -99,14 +99,8 @@ def services(
     metrics = _metrics(recorder, serving.metrics_folder)
     clients = Clients(serving.trusted_proxies, serving.proxy_sockets)
     sender = Sender(AllowedTargets(serving.webhooks_allow))
-    is_alone = serving.is_alone
-    deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=is_alone)
-    duty = Duty(
-        is_alone,
-        has_other_versions=not serving.database.has_one_writer,
-        is_automatic=serving.continues_rebuilds,
-    )
-    builder = Builder(db, duty, metrics.count_rebuild_step)
+    deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=serving.is_alone)
+    builder = Builder(db, _duty(serving), metrics.count_rebuild_step)
     notices = TimeNotices(db, recorder)
     connections = bounds(serving.connections_max, serving.connections_per_address_max)
     return Services(
@@ -147,6 +141,14 @@ def _metrics(recorder: Recorder, folder: Path | None) -> Metrics:
     recorder.on_committed = metrics.work.committed
     recorder.on_failed = metrics.work.failed
     return metrics
+
+
+def _duty(serving: config.Serving) -> Duty:
+    return Duty(
+        serving.is_alone,
+        has_other_versions=not serving.database.has_one_writer,
+        is_automatic=serving.continues_rebuilds,
+    )
 
 
 def _own_followings(
