@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks import fleet
+from tests.ports import free_port
 
 START_S_MAX = 60
 STOP_S_MAX = 60
@@ -162,11 +162,3 @@ def _run(database: str, *arguments: str, text: str | None = None) -> str:
     command = [f"{PROGRAMS}/firmtrail", "--database", database, *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, input=text)
     return done.stdout.strip()
-
-
-def free_port() -> int:
-    """Returns a port that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -12,14 +12,10 @@ Servers are stopped as an operator stops them: SIGTERM, with a delay in which /r
 """
 
 import asyncio
-import csv
 import functools
 import os
 import random
-import shutil
 import signal
-import socket
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -38,37 +34,15 @@ from tests.end_to_end import ledger
 from tests.end_to_end.ledger import Writer
 from tests.end_to_end.processes import Server
 from tests.end_to_end.site import MODEL, PROJECT, P, Site, get, post
+from tests.end_to_end.switched_proxy import proxy, until_up, use
 from tests.end_to_end.truth import untruths
 from tests.end_to_end.versions import Version, new, old
 from tests.postgres_server import PostgresServer
 
-__all__ = ["new", "old"]  # fixtures
+__all__ = ["new", "old", "proxy"]  # fixtures
 
 SECONDS = float(os.environ.get("FIRMTRAIL_TEST_SECONDS", "60"))
 WRITERS = 3
-
-HAPROXY = """\
-global
-    stats socket {socket} level admin
-defaults
-    mode http
-    timeout connect 5s
-    timeout http-request 10s
-    timeout http-keep-alive 75s
-    timeout client 75s
-    timeout server 75s
-    timeout check 5s
-    http-error status 503 content-type text/plain hdr Retry-After 1 string "No server is ready."
-frontend fleet
-    bind 127.0.0.1:{port}
-    default_backend firmtrail
-backend firmtrail
-    option httpchk GET /readyz
-    http-check expect status 200
-    default-server check inter 200ms fastinter 100ms fall 2 rise 2
-    server a 127.0.0.1:{a}
-    server b 127.0.0.1:{b}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -195,60 +169,6 @@ class Load:
                 await asyncio.sleep(0.1)
             if stop.is_set():
                 return
-
-
-def stats(folder: Path) -> Path:
-    """Returns the socket on which HAProxy says which servers it uses."""
-    return folder / "haproxy.sock"
-
-
-async def until_up(folder: Path, name: str) -> None:
-    """Waits until HAProxy may send requests to the server, which is ready."""
-    async with asyncio.timeout(600):
-        while True:
-            rows = csv.DictReader((await asked(folder, "show stat")).splitlines())
-            [found] = [each["status"] for each in rows if each["svname"] == name]
-            if found.startswith(("UP", "DRAIN")):
-                return
-            await asyncio.sleep(0.1)
-
-
-async def asked(folder: Path, commands: str) -> str:
-    """Returns the answer of HAProxy to these commands."""
-    reader, writer = await asyncio.open_unix_connection(stats(folder))
-    writer.write(f"{commands}\n".encode())
-    answer = (await reader.read()).decode()
-    writer.close()
-    return answer
-
-
-async def use(folder: Path, *, used: str, unused: str) -> None:
-    """Makes HAProxy send new requests to one server and none to the other, as one step."""
-    before, after = f"firmtrail/{used} state ready", f"firmtrail/{unused} state drain"
-    assert (await asked(folder, f"set server {before}; set server {after}")).strip() == ""
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[tuple[str, int, int]]:
-    """HAProxy's address, and the ports of the two servers after it."""
-    if not shutil.which("haproxy"):
-        pytest.fail("HAProxy is needed: apt-get install haproxy", pytrace=False)
-    port, a, b = free_port(), free_port(), free_port()
-    (tmp_path / "haproxy.cfg").write_text(
-        HAPROXY.format(port=port, a=a, b=b, socket=stats(tmp_path))
-    )
-    with (tmp_path / "haproxy.log").open("wb") as log:
-        command = ["haproxy", "-db", "-f", str(tmp_path / "haproxy.cfg")]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    yield f"http://127.0.0.1:{port}", a, b
-    process.terminate()
-    process.wait()
 
 
 @pytest.mark.timeout(SECONDS + 900)

@@ -20,9 +20,10 @@ import msgspec
 import pytest
 import yaml
 
-from tests.end_to_end.monitoring import answers, free_port, until_ready
+from tests.end_to_end.monitoring import answers, until_ready
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.end_to_end.proxies import nginx, until_it_answers
+from tests.ports import free_port
 from tests.postgres_server import PostgresServer
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

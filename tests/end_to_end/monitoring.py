@@ -1,6 +1,5 @@
 """Starts programs on free ports and waits until they answer."""
 
-import socket
 import time
 import urllib.parse
 import urllib.request
@@ -15,12 +14,6 @@ def answers(url: str, query: str, at_s: float) -> list[Any]:
     with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310 (ours)
         found: list[Any] = msgspec.json.decode(answer.read())["data"]["result"]
         return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port: int = bound.getsockname()[1]
-        return port
 
 
 def until_ready(url: str) -> None:

@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.monitoring import answers, free_port, until_ready
+from tests.end_to_end.monitoring import answers, until_ready
 from tests.end_to_end.site import P, new_site, post
+from tests.ports import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "firmtrail.json"

@@ -12,13 +12,6 @@ from tests.patience import PATIENCE_S
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
-
-
 def replaced(text: str, changes: dict[str, str]) -> str:
     """Replaces each of these in the text, which must contain it."""
     for old, new in changes.items():

@@ -24,13 +24,13 @@ from tests.end_to_end.processes import Server
 from tests.end_to_end.proxies import (
     DEPLOY,
     certificate,
-    free_port,
     haproxy,
     nginx,
     until_it_answers,
 )
 from tests.end_to_end.site import MODEL, P, Site, get, new_site, post
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 CLIENT = "127.0.0.9"
 LONG_POLL_S = 2

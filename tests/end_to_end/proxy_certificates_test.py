@@ -16,13 +16,13 @@ from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.proxies import (
     certificate,
-    free_port,
     haproxy,
     nginx,
     replaced,
     until_it_answers,
 )
 from tests.end_to_end.site import P, new_site
+from tests.ports import free_port
 from tests.service.certificates import rfc_9440
 
 DOCS = (Path(__file__).parents[2] / "docs" / "proxies.md").read_text()

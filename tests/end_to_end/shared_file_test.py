@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.end_to_end.site import MODEL, P, entries, get, new_site, post
 from tests.end_to_end.truth import untruths
 from tests.end_to_end.waiting import wait_until
 from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 WORKERS = 2
 CLIENTS = 6
@@ -210,12 +210,6 @@ async def one_session_for_each_worker(server: Server) -> AsyncIterator[dict[int,
                 yield found
                 return
     raise AssertionError(f"all {CONNECTIONS_MAX} connections came to the same worker")
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
 
 
 def worker_at(server: Server, client_port: int) -> int:

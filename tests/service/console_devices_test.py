@@ -9,13 +9,17 @@ import pytest
 
 from firmtrail.http.device_lists import DeviceFilters
 from firmtrail.projections import device_pages, fleet_past
-from tests.service.forms import CONSOLE, FormFields, confirm, hidden_fields, read_page, send
+from tests.service.forms import (
+    CONSOLE,
+    FormFields,
+    confirm,
+    hidden_fields,
+    read_page,
+    send,
+    text_of,
+)
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import age, post, roll_out
-
-
-def text_of(html: str) -> str:
-    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
 async def listed(site: Site, query: str = "") -> list[str]:

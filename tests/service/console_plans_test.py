@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.service.forms import CONSOLE, FormFields, hidden_fields, read_page, send
+from tests.service.forms import CONSOLE, FormFields, hidden_fields, read_page, send, text_of
 from tests.service.plans import in_seconds, set_up, shown
 from tests.service.site import P, Site
 from tests.service.steered import post, roll_out
@@ -19,10 +19,6 @@ PHASES = {
     "percent_3": "100",
 }
 WINDOW = {"window_cron": "0 2 * * *", "window_for": "4 h", "window_timezone": "Europe/Berlin"}
-
-
-def text_of(html: str) -> str:
-    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
 async def tried(site: Site, fields: dict[str, str]) -> str:

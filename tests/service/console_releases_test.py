@@ -2,13 +2,9 @@
 
 import re
 
-from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
+from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send, text_of
 from tests.service.site import P, Site
 from tests.service.steered import post, roll_out
-
-
-def text_of(html: str) -> str:
-    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
 async def test_releases_are_listed_by_model_the_highest_first(fleet: Site) -> None:

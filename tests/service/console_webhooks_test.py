@@ -4,16 +4,20 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.service.forms import CONSOLE, FormFields, confirm, hidden_fields, read_page, send
+from tests.service.forms import (
+    CONSOLE,
+    FormFields,
+    confirm,
+    hidden_fields,
+    read_page,
+    send,
+    text_of,
+)
 from tests.service.receiver import Receiver, add
 from tests.service.site import P, Site
 from tests.service.webhooks import deliveries, report, shown
 
 PAGE = "/settings/webhooks"
-
-
-def text_of(html: str) -> str:
-    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
 async def fill(site: Site, path: str, **fields: Any) -> FormFields:

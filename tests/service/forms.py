@@ -19,6 +19,11 @@ async def read_page(site: Site, path: str, caller: str = "operator") -> str:
     return answer.body.decode().partition("<main")[2]
 
 
+def text_of(html: str) -> str:
+    """Returns the text of a page, with single spaces."""
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
 async def send(site: Site, path: str, fields: FormFields, caller: str = "operator") -> Answer:
     """Sends a form, and returns the answer without following it."""
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
