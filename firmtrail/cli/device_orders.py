@@ -7,6 +7,7 @@ import click
 
 from firmtrail.cli import (
     device_reads,  # noqa: F401 (adds its commands)
+    output,
     remote,
 )
 from firmtrail.cli.devices import device
@@ -85,10 +86,13 @@ def retry(service: remote.Service, /, *, device_id: str, version: str, project: 
 )
 @remote.project_option
 @remote.service_options
-def rotate(service: remote.Service, /, *, device_id: str, overlap_s: int, project: str) -> None:
+@output.json_option
+def rotate(
+    service: remote.Service, /, *, device_id: str, overlap_s: int, project: str, json: bool
+) -> None:
     """Give a device a new secret, and print only the secret. It is never shown again."""
     path = remote.path(project, "devices", device_id, "secret")
-    click.echo(service.ask("POST", path, {"overlap_s": overlap_s})["secret"])
+    output.show_secret(service.ask("POST", path, {"overlap_s": overlap_s}), "secret", json=json)
 
 
 @device.command("decommission")
@@ -105,11 +109,14 @@ def decommission(service: remote.Service, /, *, device_id: str, project: str) ->
 @_id
 @remote.project_option
 @remote.service_options
-def restore(service: remote.Service, /, *, device_id: str, project: str) -> None:
+@output.json_option
+def restore(service: remote.Service, /, *, device_id: str, project: str, json: bool) -> None:
     """Bring a decommissioned device back, and print its new secret. It is never shown again."""
     path = remote.path(project, "devices", device_id)
     changed = service.ask("PATCH", path, {"decommissioned": False})
-    if secret := changed.get("secret"):
+    if json:
+        output.show_json(changed)
+    elif secret := changed.get("secret"):
         click.echo(secret)
     else:
         note(f"Device {device_id} is not decommissioned; its secret stays as it is.")

@@ -31,11 +31,22 @@ def device() -> None:
 @click.option("--cohort", help="The group of devices that it belongs to.")
 @credentials.secret_options
 @remote.service_options
-def add(service: remote.Service, /, *, device_id: str, project: str, **members: str | None) -> None:
+@output.json_option
+def add(
+    service: remote.Service,
+    /,
+    *,
+    device_id: str,
+    project: str,
+    json: bool,
+    **members: str | None,
+) -> None:
     """Register a device, and print the secret made for it. It is never shown again."""
     body = {"device": device_id, **local.without_none(members)}
     registered = service.ask("POST", remote.path(project, "devices"), body)
-    if secret := registered.get("secret"):
+    if json:
+        output.show_json(registered)
+    elif secret := registered.get("secret"):
         click.echo(secret)
 
 

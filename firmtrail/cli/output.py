@@ -111,6 +111,14 @@ def show_json(value: object) -> None:
     click.echo(dumps(value))
 
 
+def show_secret(shown: Mapping[str, Any], name: str, *, json: bool) -> None:
+    """Prints what a command made, as JSON or only the secret, which has this name."""
+    if json:
+        show_json(shown)
+    else:
+        click.echo(shown[name])
+
+
 def words(name: str) -> str:
     """Returns a member's name in words: last_seen_at is "last seen", poll_after_s "poll after"."""
     return name.removesuffix("_at").removesuffix("_s").replace("_", " ")

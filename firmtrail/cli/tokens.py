@@ -40,14 +40,22 @@ def token() -> None:
     type=Whole(1, 1_000_000),
     help="With --registers: how many devices it registers at most. Without it, 10 000.",
 )
+@output.json_option
 @click.pass_obj
 def create(
-    database: config.DatabaseUrl, /, *, email: str, project: str, role: str | None, **terms: Any
+    database: config.DatabaseUrl,
+    /,
+    *,
+    email: str,
+    project: str,
+    role: str | None,
+    json: bool,
+    **terms: Any,
 ) -> None:
     """Create an API token for a member, and print only the token. It is never shown again."""
     body = {"email": email, "role": role, **terms}
     issued = local.post(database, f"/local/projects/{project}/tokens", body)
-    click.echo(issued["token"])
+    output.show_secret(issued, "token", json=json)
 
 
 @token.command("list")

@@ -1,25 +1,31 @@
 """`firmtrail webhook`: sends a project's events to receivers, and shows how far each is."""
 
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from firmtrail.cli import output, reasons, remote
 from firmtrail.cli.numbers import Whole
 from firmtrail.cli.output import note
+from firmtrail.events.entry import TYPES
+from firmtrail.webhooks.messages import NoticeName
 
 _ID = click.argument("webhook_id", metavar="ID")
 _TYPES = click.option(
     "--type",
     "types",
     multiple=True,
-    help="An event to send, such as FirmwareInstalled; repeatable.",
+    help="An event to send, such as FirmwareInstalled; repeatable. Without it, all are sent.",
 )
 _MODELS = click.option(
     "--model", "models", multiple=True, help="A model that events have to be about; repeatable."
 )
 _NOTICES = click.option(
-    "--notice", "notices", multiple=True, help="A notice to send, such as halted; repeatable."
+    "--notice",
+    "notices",
+    multiple=True,
+    type=click.Choice(get_args(NoticeName)),
+    help="A notice to send; repeatable.",
 )
 _DESCRIPTION = click.option("--description", help="The purpose of the receiver.")
 
@@ -29,7 +35,7 @@ def webhook() -> None:
     """Send events to receivers: add, list, test and change them, send again."""
 
 
-@webhook.command("add")
+@webhook.command("add", epilog=f"The events are {', '.join(sorted(TYPES))}.")
 @click.argument("receiver", metavar="URL")
 @remote.project_option
 @_TYPES
@@ -38,8 +44,16 @@ def webhook() -> None:
 @click.option("--no-events", is_flag=True, help="Send only notices.")
 @_DESCRIPTION
 @remote.service_options
+@output.json_option
 def add(
-    service: remote.Service, /, *, receiver: str, project: str, no_events: bool, **members: Any
+    service: remote.Service,
+    /,
+    *,
+    receiver: str,
+    project: str,
+    no_events: bool,
+    json: bool,
+    **members: Any,
 ) -> None:
     """Add a webhook, and print its id and the secret that signs. It is never shown again.
 
@@ -50,7 +64,10 @@ def add(
     if no_events:
         body["types"] = []
     added = service.ask("POST", remote.path(project, "webhooks"), body)
-    click.echo(f"{added['id']} {added['secret']}")
+    if json:
+        output.show_json(added)
+    else:
+        click.echo(f"{added['id']} {added['secret']}")
     _note_if_silent(added)
 
 
@@ -122,10 +139,11 @@ def remove(service: remote.Service, /, *, webhook_id: str, project: str) -> None
 @_ID
 @remote.project_option
 @remote.service_options
-def secret(service: remote.Service, /, *, webhook_id: str, project: str) -> None:
+@output.json_option
+def secret(service: remote.Service, /, *, webhook_id: str, project: str, json: bool) -> None:
     """Make a new secret, and print it. The old one signs too for 24 hours."""
     path = remote.path(project, "webhooks", webhook_id, "secret")
-    click.echo(service.ask("POST", path)["secret"])
+    output.show_secret(service.ask("POST", path), "secret", json=json)
 
 
 @webhook.command("test")

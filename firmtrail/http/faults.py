@@ -213,6 +213,8 @@ def reason_of(error: msgspec.ValidationError, kind: Any) -> str:
         return f"expected {expected}"
     if "RFC3339 encoded datetime" in message:
         return "expected a time such as 2026-03-15T02:00:00Z"
+    if "invalid enum value" in message.lower():
+        return f"expected one of {', '.join(map(str, _literals(kind)))}"
     reason = _TYPE.sub(_in_words, message[:1].lower() + message[1:])
     if len(reason) > REASON_CHARACTERS_MAX:
         return f"{reason[:REASON_CHARACTERS_MAX]}…"
@@ -245,6 +247,16 @@ def _metas(kind: Any) -> Iterator[msgspec.Meta]:
         yield from (meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta))
     for alternative in alternatives(bare_type(kind)):
         yield from _metas(alternative)
+
+
+def _literals(kind: Any) -> Iterator[object]:
+    """Yields the values that a type lists, or the type of its items."""
+    bare = bare_type(kind)
+    if typing.get_origin(bare) is typing.Literal:
+        yield from typing.get_args(bare)
+    else:
+        for part in typing.get_args(bare):
+            yield from _literals(part)
 
 
 def _length_max(kind: Any) -> float:

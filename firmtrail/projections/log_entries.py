@@ -6,10 +6,11 @@ bounded cost. `newest_page` stops after `LOOKED_AT_MAX` entries and says how far
 """
 
 from collections.abc import AsyncIterator, Iterable
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from firmtrail.database.database import Reader
-from firmtrail.events.entry import envelope_of, types_named
+from firmtrail.events.entry import TYPES, envelope_of, types_named
 from firmtrail.eventstore import log, replay
 from firmtrail.eventstore.log import EntryPage
 from firmtrail.eventstore.replay import Part
@@ -60,9 +61,16 @@ def types_of(names: Iterable[str]) -> frozenset[str]:
     for name in names:
         types = types_named(name)
         if not types:
-            raise UnknownType(f"there is no event type {name}")
+            raise UnknownType(unknown_type(name))
         wanted |= types
     return frozenset(wanted)
+
+
+def unknown_type(name: str) -> str:
+    """Returns in words that there is no event of this name, and which have similar names."""
+    similar = get_close_matches(name.removeprefix("firmtrail."), TYPES, cutoff=0.5)
+    hint = f" (similar are {', '.join(similar)})" if similar else ""
+    return f"there is no event {name[:80]}{hint}; docs/events.md lists the events"
 
 
 async def oldest_first(db: Reader, wanted: Wanted) -> AsyncIterator[EntryPage]:

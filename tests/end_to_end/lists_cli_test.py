@@ -107,7 +107,8 @@ def test_devices_are_listed_by_filters_and_steered(acme: Acme) -> None:
 
 
 def test_a_secret_is_rotated_and_a_device_ended_and_restored(acme: Acme) -> None:
-    first, second = (acme.done("device", "rotate", "d1").out.strip() for _ in range(2))
+    first = acme.done("device", "rotate", "d1").out.strip()
+    second = acme.json("device", "rotate", "d1")["secret"]
     assert len({first, second, ""}) == 3
     acme.done("device", "decommission", "d1")
     assert acme.json("device", "show", "d1")["decommissioned"] is True
@@ -116,6 +117,16 @@ def test_a_secret_is_rotated_and_a_device_ended_and_restored(acme: Acme) -> None
     restored = acme.done("device", "restore", "d1")
     assert restored.out.strip() not in {"", second}
     assert "not decommissioned" in acme.done("device", "restore", "d1").said
+    assert "secret" not in acme.json("device", "restore", "d1")
+
+
+def test_what_has_a_secret_is_made_as_json_too(acme: Acme) -> None:
+    made = acme.json("device", "add", "d3", *PUMP)
+    assert (made["device"], made["secret"].startswith("fts_")) == ("d3", True)
+    assert "secret" not in acme.json("device", "add", "d4", *PUMP, "--secret", "s" * 32)
+    token = acme.json("token", "create", "ann@example.org", "--name", "ci")
+    assert token["id"] in [each["id"] for each in acme.json("token", "list")]
+    assert token["token"].startswith("ftt_")
 
 
 def test_a_rollout_that_the_operator_started_waits_and_is_shown(acme: Acme) -> None:

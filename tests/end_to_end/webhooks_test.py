@@ -116,8 +116,9 @@ def test_the_command_line_manages_webhooks(serve: Serve, sqlite_url: str) -> Non
         assert ran("webhook", "redeliver", webhook, "--from", "0").exit_code == 0
         row = ran("webhook", "list").out.splitlines()[1]
         assert "all events" in row and "all models" in row and "halted" in row
-        silent = ran("webhook", "add", url, "--no-events")
-        quiet = silent.out.split()[0]
+        silent = ran("webhook", "add", url, "--no-events", "--json")
+        quiet = silent.json["id"]
+        assert silent.json["secret"].startswith("whsec_")
         assert "is sent nothing" in silent.said
         assert "no events" in ran("webhook", "show", quiet).out
         assert "is sent nothing" not in ran("webhook", "change", quiet, "--type", "Halted").said
@@ -125,6 +126,13 @@ def test_the_command_line_manages_webhooks(serve: Serve, sqlite_url: str) -> Non
         late = ran("webhook", "redeliver", webhook, "--from", "9999").said
         assert "--from is after the end of the log: the highest position is " in late, late
         assert ran("webhook", "secret", webhook).out.strip() not in {"", secret}
+        assert ran("webhook", "secret", webhook, "--json").json["id"] == webhook
+        for option, value, known in (
+            ("--notice", "nonsense", "rollout_paused"),
+            ("--type", "RolloutPause", "RolloutPaused"),
+        ):
+            wrong = ran("webhook", "add", url, option, value)
+            assert (wrong.exit_code, known in wrong.said) == (2, True), wrong.said
     tested = ran("webhook", "test", webhook, "--json")  # nobody listens there any more
     assert (tested.exit_code, tested.json["status"], tested.json["number"]) == (1, None, 1)
     [kept] = ran("webhook", "deliveries", webhook, "--json").json

@@ -1,7 +1,7 @@
 """Webhooks get every event in order, signed, and cost nobody else anything."""
 
 import asyncio
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -11,6 +11,7 @@ from firmtrail.database.database import Database, Statement
 from firmtrail.eventstore import sizes
 from firmtrail.webhooks import messages, stored, worker
 from firmtrail.webhooks.deliverer import Deliverer
+from firmtrail.webhooks.messages import NoticeName
 from firmtrail.webhooks.stored import WebhookProgress
 from tests.patience import PATIENCE_S
 from tests.service.receiver import Receiver, add
@@ -174,6 +175,12 @@ async def test_every_fault_of_a_webhook_is_named(site: Site) -> None:
     assert {each["pointer"] for each in answer.json["errors"]} == {
         *("/url", "/types", "/notices/0", "/models/0", "/more"),
     }
+    reasons = {each["pointer"]: each["reason"] for each in answer.json["errors"]}
+    assert reasons["/notices/0"] == f"expected one of {', '.join(get_args(NoticeName))}"
+    body = {"url": "https://example.org/", "types": ["RolloutsPaused"]}
+    answer = await site.call("POST", f"{P}/webhooks", caller="admin", json=body)
+    [similar] = answer.json["errors"]
+    assert "there is no event RolloutsPaused (similar are RolloutPaused" in similar["reason"]
 
 
 async def test_a_project_has_a_limited_number_of_webhooks(site: Site, receiver: Receiver) -> None:

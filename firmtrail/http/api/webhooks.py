@@ -34,6 +34,7 @@ from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
 from firmtrail.http.receivers import check_url, webhook_of
 from firmtrail.http.scalars import Id, Name, Position
+from firmtrail.projections.log_entries import unknown_type
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.webhooks import kept_deliveries, stored
@@ -65,7 +66,7 @@ def _broken_url(url: str | UnsetType | None) -> BrokenRule | None:
 def _broken_types(types: EventTypes | UnsetType | None) -> BrokenRule | None:
     unknown = [each for each in types or () if not types_named(each)]
     if unknown:
-        return "types", f"there is no event {unknown[0][:80]}; docs/events.md lists the events"
+        return "types", unknown_type(unknown[0])
     return None
 
 
