@@ -16,7 +16,7 @@ from firmtrail.eventstore import log, short_streams
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.http.rollouts import name_of, phase_of
+from firmtrail.http.rollouts import name_of, opens_at_ms, phase_of
 from firmtrail.projections import device_current, fleet_versions, rollouts
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.rollouts import RolloutTexts
@@ -116,7 +116,7 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
     stuck = sorted(_stuck(call, now.control), key=lambda each: -each.rollout.position)
     found += [_stuck_in(*each) for each in stuck[:ROLLOUTS_MAX]]
     _, counts = await fleet_versions.counts(now.reader, call.log_id)
-    found += _withdrawn(now.control, counts)
+    found += _withdrawn(call, now.control, counts)
     found += map(_disabled_webhook, await stored.disabled(now.reader, call.project))
     pending = await device_current.count_pending(now.reader, call.log_id, devices_max=COUNTED_MAX)
     found += [_pending(pending)] if pending else []
@@ -124,7 +124,7 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
     return [*found, _failing(failing)] if failing else found
 
 
-def _withdrawn(control: Control, counts: Iterable[VersionCount]) -> list[Note]:
+def _withdrawn(call: AnyCall, control: Control, counts: Iterable[VersionCount]) -> list[Note]:
     """Returns a note for each withdrawn release that devices run, the most devices first, and one
     for the rest of them."""
     running = [
@@ -134,7 +134,7 @@ def _withdrawn(control: Control, counts: Iterable[VersionCount]) -> list[Note]:
         and control.releases[key].is_withdrawn
     ]
     running.sort(key=lambda each: (-each[0], each[1]))
-    found = [_run_withdrawn(control, *each) for each in running[:RELEASES_MAX]]
+    found = [_run_withdrawn(call, control, *each) for each in running[:RELEASES_MAX]]
     rest = running[RELEASES_MAX:]
     if rest:
         devices = sum(each for each, _ in rest)
@@ -146,11 +146,13 @@ def _withdrawn(control: Control, counts: Iterable[VersionCount]) -> list[Note]:
     return found
 
 
-def _run_withdrawn(control: Control, devices: int, key: ReleaseKey) -> Note:
+def _run_withdrawn(call: AnyCall, control: Control, devices: int, key: ReleaseKey) -> Note:
     release = control.releases[key]
     recall = _recall_of(control, key)
     if recall is None:
         then = "Recall it to send them to a good version."
+    elif (opening_ms := opens_at_ms(call, control, recall)) is not None:
+        then = f"A recall of it waits for its window, which opens at {time_text(opening_ms)}."
     else:
         then = f"A recall of it {'is paused' if recall.phase == 'paused' else 'is under way'}."
     assert release.withdrawn_at_ms is not None, "a withdrawn release has a time"

@@ -15,11 +15,11 @@ from firmtrail.events.times import time_text
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.projections import rollout_devices
-from firmtrail.rules import control, phases, rollout, window
+from firmtrail.rules import control, rollout, window
 from firmtrail.rules.control import Control
+from firmtrail.rules.outlook import Counted, Outlook, outlook, window_of
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import PlanTime
-from firmtrail.rules.waits import window_of
 
 
 def plan_time(call: AnyCall, control: Control) -> PlanTime:
@@ -59,13 +59,16 @@ async def planned_with_approvals(
     return RolloutPlanChanged(wanted, approvals, call.caller.actor_id)
 
 
-def cautions(now: Control, found: rollout.RolloutState, counted: int, now_ms: int) -> list[str]:
-    """Returns in sentences what keeps a rollout for so many devices from offering its version
-    immediately, and which phases may never end."""
-    return [*_delays(now, found, counted, now_ms), *phases.stuck(found.plan, counted)]
+def first_outlook(
+    call: AnyCall, now: Control, tried: rollout.RolloutState, devices: int
+) -> Outlook:
+    """Returns what the forecast of a rollout for so many devices depends on before it starts."""
+    return outlook(now, tried, plan_time(call, now), Counted(devices))
 
 
-def _delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int) -> Iterator[str]:
+def delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int) -> Iterator[str]:
+    """Yields in sentences what keeps a rollout for so many devices from offering its version
+    immediately."""
     if not counted:
         yield "No device matches it now: it offers nothing until one does."
     if found.approvals:

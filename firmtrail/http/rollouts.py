@@ -10,14 +10,15 @@ from firmtrail.eventstore import short_streams
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead
 from firmtrail.http.errors import NotFound
-from firmtrail.http.rollout_tries import plan_time
-from firmtrail.projections import device_offers, rollout_devices
+from firmtrail.projections import device_offers, rollout_devices, rollouts
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import phases, reaching
+from firmtrail.rules import outlook, phases, reaching
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
+from firmtrail.rules.outlook import Counted, Outlook
+from firmtrail.rules.phases import RolloutPast
 from firmtrail.rules.reaching import Reaching
-from firmtrail.rules.rollout import BUCKETS, RolloutState, reach_at, stream
+from firmtrail.rules.rollout import BUCKETS, PlanTime, RolloutState, reach_at, stream
 from firmtrail.rules.situation import Situation
 
 
@@ -39,6 +40,8 @@ class Shown(NamedTuple):
     bad: int | None = None
     """How many devices run the bad version of a recall that is not aborted; None for other
     rollouts."""
+    opens_at_ms: int | None = None
+    """When the window opens that it waits for now; None if it waits for none."""
 
 
 def name_of(found: RolloutState) -> str:
@@ -77,9 +80,40 @@ def under_way(call: AnyCall, control: Control) -> Iterable[RolloutState]:
             yield each
 
 
+def last_time(call: AnyCall, control: Control, found: RolloutState) -> PlanTime:
+    """Returns the time at which a rollout is shown: now, or when it ended."""
+    return outlook.last_time(control, found, call.services.access.now_ms())
+
+
 def reach_of(call: AnyCall, control: Control, found: RolloutState) -> int:
-    """Returns how many of the 10 000 buckets a rollout reaches now."""
-    return reach_at(found, plan_time(call, control))
+    """Returns how many of the 10 000 buckets a rollout reaches now, or reached when it ended."""
+    return reach_at(found, last_time(call, control, found))
+
+
+def opens_at_ms(call: AnyCall, control: Control, found: RolloutState) -> int | None:
+    """Returns when the window opens that a rollout waits for now; None if it waits for none."""
+    if phase_of(call, control, found) != "running":
+        return None
+    return outlook.opens_at_ms(control, found, call.services.access.now_ms())
+
+
+def past_of(
+    control: Control, found: RolloutState, events: Iterable[Recorded], now_ms: int
+) -> RolloutPast:
+    """Returns a rollout with the times of its phases, from its events up to this time: as it is
+    then, or as it was when it ended."""
+    at = outlook.last_time(control, found, now_ms)
+    return phases.past((each for each in events if each.recorded_at_ms <= at.now_ms), at)
+
+
+async def outlook_of(
+    call: AnyCall, now: ConsistentRead, found: RolloutState, *, matching: int, done: int
+) -> Outlook:
+    """Returns what the forecast of a rollout depends on. It is meant for so many devices, of which
+    `done` installed the version or used up their attempts."""
+    recent = await rollouts.recent_of(now.reader, call.log_id, found.id)
+    counted = Counted(matching, done, recent)
+    return outlook.outlook(now.control, found, last_time(call, now.control, found), counted)
 
 
 def grows(call: AnyCall, control: Control, found: RolloutState) -> bool:
@@ -129,7 +163,8 @@ async def shown(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Show
     max_attempts = now.control.settings.max_attempts
     _, offered = await device_offers.counts(now.reader, call.log_id, found.id, max_attempts)
     phase, reach = phase_of(call, now.control, found), reach_of(call, now.control, found)
-    return Shown(found, phase, reach, dict(offered), await _bad(call, now, found))
+    bad, opening = await _bad(call, now, found), opens_at_ms(call, now.control, found)
+    return Shown(found, phase, reach, dict(offered), bad, opening)
 
 
 async def _bad(call: AnyCall, now: ConsistentRead, found: RolloutState) -> int | None:

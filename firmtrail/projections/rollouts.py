@@ -83,6 +83,15 @@ WHERE log_id = $1
     AND (min_reports IS NOT NULL AND phase = 'running' OR plan IS NOT NULL AND phase <> 'aborted')
 ORDER BY rollout"""
 
+_RECENT_OF = f"""\
+SELECT
+    rollout.recent_installed, rollout.recent_failed, rollout.recent_phase,
+    rollout.recent_phase_installed, rollout.recent_phase_failed
+FROM rollouts AS rollout
+WHERE rollout.log_id = $1
+    AND rollout.generation = {generation_of(NAME)}
+    AND rollout.rollout = $2"""
+
 _OF_STATE = dict(list(TABLE.columns.items())[: -len(Recent._fields)])
 _members = view.encoder(_OF_STATE, astuple)
 
@@ -182,6 +191,12 @@ def recent(rows: Iterable[Row]) -> dict[str, Recent]:
 def load_recent(log_id: int, generation: int) -> Statement:
     """Reads the recent outcomes of rollouts that may pause themselves; `recent` decodes them."""
     return Statement(_RECENT, (log_id, generation))
+
+
+async def recent_of(db: Reader, log_id: int, rollout: str) -> Recent:
+    """Returns the recent outcomes of one rollout."""
+    rows = await db.read(Statement(_RECENT_OF, (log_id, rollout)))
+    return Recent(*rows[0]) if rows else Recent()
 
 
 def save(

@@ -10,17 +10,15 @@ from typing import Literal, NamedTuple
 from msgspec.structs import replace
 
 from firmtrail.events.event import Recorded
-from firmtrail.events.steering import PlanPhase, RolloutPhaseMet, Window
+from firmtrail.events.steering import PlanPhase, RolloutPhaseMet
 from firmtrail.events.times import DAY_MS
-from firmtrail.rules import plan, rollout, settings, window
+from firmtrail.rules import plan, rollout, window
 from firmtrail.rules.control import Control, is_over
+from firmtrail.rules.outlook import Outlook, Windows
 from firmtrail.rules.plan import Halts, PlanClock
 from firmtrail.rules.rollout import LiveState, PlanTime, RolloutState
 
 type ShownState = LiveState | Literal["withdrawn"]
-
-type Windows = Sequence[Window]
-"""Windows outside of which no device of a rollout is offered anything; none: always."""
 
 FORECAST_MS = 1_000 * 366 * DAY_MS
 """Later than any plan ends: at most 20 phases are to come, each lasts a year at most, and
@@ -46,7 +44,9 @@ class PhaseProgress(NamedTuple):
     times: PhaseTimes
     earliest_end_ms: int | None
     """The time before which the next phase does not begin automatically; only of the current
-    phase, while its time passes."""
+    phase, while its time passes, and unless its condition can't be met."""
+    endless: str | None
+    """Why its condition can't be met, in a sentence; None if it can, or was."""
 
 
 class ExpectedPhase(NamedTuple):
@@ -92,25 +92,19 @@ def _note(times: dict[int, PhaseTimes], state: RolloutState, at: PlanTime) -> No
             times.setdefault(clock.phase, PhaseTimes(clock.began_at_ms))
 
 
-def windows_of(control: Control, state: RolloutState) -> Windows:
-    """Returns the windows that may count for the devices of a rollout. It is empty if some of them
-    may be offered something at any time."""
-    own, model, cohort = state.window_times, state.model, state.cohort
-    _, times, of_cohorts = settings.window_of(control.settings, own, model, cohort)
-    return () if times is None else (times, *of_cohorts.values())
-
-
-def expected(state: RolloutState, now: PlanTime, later_ms: int, windows: Windows) -> RolloutPast:
-    """Returns the rollout as it is now at a later time, if every condition is met as soon as the
-    phase's time is over and a window has been open in it, and nobody intervenes."""
+def expected(state: RolloutState, now: PlanTime, later_ms: int, outlook: Outlook) -> RolloutPast:
+    """Returns the rollout as it is now at a later time, if nobody intervenes, and every condition
+    that can be met is met as soon as the phase's time is over and a window has been open in it. A
+    rollout that is over stays as it is at `now`, the time when it ended."""
     clock = state.clock
+    later_ms = now.now_ms if outlook.is_over else later_ms
     if clock is None or not state.is_approved:
         return RolloutPast(state, ())
     clocks, later = [clock], PlanTime(later_ms, now.halts)
     if state.is_ticking:
         clocks = [*plan.clocks(state.plan, clock, now.halts, now.now_ms)]
         present = plan.at(state.plan, clocks[-1], now.halts, now.now_ms)
-        clocks += _expected_clocks(state.plan, present, later, windows)
+        clocks += _expected_clocks(state.plan, present, later, outlook)
         clock = plan.at(state.plan, clocks[-1], now.halts, later_ms)
     begun = {each.phase: each.began_at_ms for each in clocks if each.began_at_ms <= later_ms}
     times = tuple(PhaseTimes(begun.get(n)) for n in range(max(begun, default=-1) + 1))
@@ -118,11 +112,11 @@ def expected(state: RolloutState, now: PlanTime, later_ms: int, windows: Windows
 
 
 def _expected_clocks(
-    phases: Sequence[PlanPhase], clock: PlanClock, later: PlanTime, windows: Windows
+    phases: Sequence[PlanPhase], clock: PlanClock, later: PlanTime, outlook: Outlook
 ) -> Iterator[PlanClock]:
     """Yields the clock, and that of each phase that is expected to begin until `later`."""
     yield clock
-    while (end_ms := _earliest_end(phases, clock, later.halts, windows)) is not None:
+    while (end_ms := _earliest_end(phases, clock, later.halts, outlook)) is not None:
         if end_ms > later.now_ms:
             return
         clock = plan.begun(clock.phase + 1, end_ms)
@@ -130,14 +124,16 @@ def _expected_clocks(
 
 
 def _earliest_end(
-    phases: Sequence[PlanPhase], clock: PlanClock, halts: Halts, windows: Windows
+    phases: Sequence[PlanPhase], clock: PlanClock, halts: Halts, outlook: Outlook
 ) -> int | None:
-    """Returns the time before which a phase can't end automatically. A condition can't be met
-    before a device was offered something in the phase."""
-    end_ms = plan.earliest_end(phases, clock, halts)
+    """Returns the time before which a phase can't end automatically; None if nothing but a person
+    ends it. A condition can't be met before a device was offered something in the phase."""
+    end_ms = None if outlook.is_over else plan.earliest_end(phases, clock, halts)
     if end_ms is None or clock.is_met or phases[clock.phase].installed_percent is None:
         return end_ms
-    offer_ms = _first_offer(windows, halts, clock.began_at_ms)
+    if clock.phase in outlook.endless:
+        return None
+    offer_ms = _first_offer(outlook.windows, halts, clock.began_at_ms)
     return None if offer_ms is None else max(end_ms, offer_ms)
 
 
@@ -152,25 +148,12 @@ def _first_offer(windows: Windows, halts: Halts, from_ms: int) -> int | None:
     return _first_offer(windows, halts, running_ms)
 
 
-def forecast(state: RolloutState, now: PlanTime, windows: Windows) -> list[ExpectedPhase]:
+def forecast(state: RolloutState, now: PlanTime, outlook: Outlook) -> list[ExpectedPhase]:
     """Returns when each phase begins and ends, as `expected` has it. Phases that ended before
     the last event of the rollout have no times here."""
-    times = expected(state, now, now.now_ms + FORECAST_MS, windows).times
+    times = expected(state, now, now.now_ms + FORECAST_MS, outlook).times
     begins = [*(each.began_at_ms for each in times), *[None] * (len(state.plan) + 1)]
     return [ExpectedPhase(begins[n], begins[n + 1]) for n in range(len(state.plan))]
-
-
-def stuck(phases: Sequence[PlanPhase], matching: int, begun: int = 0) -> list[str]:
-    """Returns a sentence for each phase whose condition needs more outcomes than it offers. The
-    first `begun` phases are left out."""
-    reached = [0, *(matching * each.reach / rollout.BUCKETS for each in phases)]
-    return [
-        f"Phase {n + 1} waits for {phase.min_reports} reports, but reaches only about "
-        f"{round(reached[n + 1] - reached[n])} more devices: it may never end."
-        for n, phase in enumerate(phases[:-1])
-        if n >= begun
-        if phase.min_reports is not None and phase.min_reports > reached[n + 1] - reached[n]
-    ]
 
 
 def state_in(control: Control, found: RolloutState, now_ms: int) -> ShownState:
@@ -204,14 +187,14 @@ def _late_since_ms(state: RolloutState, at: PlanTime) -> int | None:
 
 
 def progress(
-    state: RolloutState, at: PlanTime, times: Sequence[PhaseTimes], windows: Windows
+    state: RolloutState, at: PlanTime, times: Sequence[PhaseTimes], outlook: Outlook
 ) -> list[PhaseProgress]:
     """Returns how far the phases of a rollout are at a time. `times` has those that began."""
     clock = rollout.clock_at(state, at)
     begun = rollout.begun_phases(replace(state, clock=clock), at.now_ms)
     done = 0 if clock is None else clock.phase
     is_timed = clock is not None and state.is_ticking
-    end_ms = _earliest_end(state.plan, clock, at.halts, windows) if clock and is_timed else None
+    end_ms = _earliest_end(state.plan, clock, at.halts, outlook) if clock and is_timed else None
     unknown = [PhaseTimes()] * (len(state.plan) - len(times))
     return [
         PhaseProgress(
@@ -219,6 +202,7 @@ def progress(
             "done" if n < done else "current" if n < begun else "next",
             own,
             end_ms if n == begun - 1 else None,
+            outlook.endless.get(n),
         )
         for n, (phase, own) in enumerate(zip(state.plan, [*times, *unknown], strict=True))
     ]

@@ -4,31 +4,26 @@ from collections.abc import Iterator, Sequence
 
 from firmtrail.events.steering import Window
 from firmtrail.events.times import time_text
-from firmtrail.rules import phases, settings, window
+from firmtrail.rules import phases, window
 from firmtrail.rules.control import Control
-from firmtrail.rules.phases import PhaseProgress, PhaseTimes
-from firmtrail.rules.rollout import PlanTime, RolloutState
+from firmtrail.rules.outlook import window_of
+from firmtrail.rules.phases import PhaseProgress
+from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.settings import RolloutWindow
 
 
-def window_of(now: Control, found: RolloutState) -> RolloutWindow:
-    """Returns the window of a rollout, or the one that it inherits. Rollbacks inherit none."""
-    if found.is_rollback:
-        return RolloutWindow("Its window", found.window_times)
-    return settings.window_of(now.settings, found.window_times, found.model, found.cohort)
-
-
 def waits(
-    now: Control, found: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]
+    now: Control, found: RolloutState, now_ms: int, plan: Sequence[PhaseProgress]
 ) -> list[str]:
-    """Returns in sentences why a rollout offers nothing at this time, or not to all of its devices.
-    `times` has those of its phases that began. A rollout that is over waits for nothing."""
-    if phases.state_in(now, found, at.now_ms) in {"aborted", "withdrawn"}:
+    """Returns in sentences why a rollout offers nothing at this time, or not to all of its devices,
+    and why a phase of its plan may never end. A rollout that is over waits for nothing."""
+    if phases.state_in(now, found, now_ms) in {"aborted", "withdrawn"}:
         return []
     return [
         *_halt(now, found),
-        *_beginning(now, found, at.now_ms),
-        *_phase(phases.progress(found, at, times, phases.windows_of(now, found))),
+        *_beginning(now, found, now_ms),
+        *_phase(plan),
+        *(each.endless for each in plan if each.endless is not None),
     ]
 
 
@@ -83,6 +78,8 @@ def _end_of(current: PhaseProgress, *, is_last: bool) -> str:
     is_open = phase.installed_percent is not None and current.times.met_at_ms is None
     outcomes = f"{phase.min_reports} outcomes with {phase.installed_percent} % installs"
     waits_for = f", waits for {outcomes}" if is_open else ""
+    if current.endless is not None:
+        return waits_for
     if current.earliest_end_ms is None:
         return f"{waits_for}, and its time does not count while it is paused or halted"
     earliest = " at the earliest" if is_open else ""

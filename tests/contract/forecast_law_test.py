@@ -18,6 +18,7 @@ from firmtrail.projections import controls
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules import phases, rollout, window
 from firmtrail.rules.control import Control
+from firmtrail.rules.outlook import Counted, Outlook, outlook, windows_of
 from firmtrail.rules.rollout import PlanTime
 from tests.clock import set_clock
 from tests.contract.steered_log import check_in, release
@@ -51,8 +52,8 @@ def plans(draw: st.DrawFn) -> tuple[PlanPhase, ...]:
 def forecast(wanted: RolloutStarted, now_ms: int, matching: int) -> list[ShownPhase]:
     """Returns what a dry run shows of the phases."""
     tried = rollout.started(Recorded(0, now_ms, "rollout/", "e", "user/u", wanted))
-    windows = phases.windows_of(Control(), tried)
-    return forecast_of(tried, PlanTime(now_ms), matching, windows)
+    ahead = outlook(Control(), tried, PlanTime(now_ms), Counted(matching))
+    return forecast_of(tried, PlanTime(now_ms), matching, ahead)
 
 
 async def install_what_is_offered(recorder: Recorder, log_id: int) -> None:
@@ -75,8 +76,8 @@ async def phases_of(db: Database, log_id: int, name: str, now_ms: int) -> list[S
     rows = await short_streams.read(db, log_id, rollout.stream(name))
     at = PlanTime(now_ms, found.halts)
     past = phases.past([decode(position, text) for position, _, text in rows], at)
-    windows = phases.windows_of(found, found.rollouts[name])
-    return shown_phases(found.rollouts[name], at, past.times, windows)
+    ahead = Outlook(windows_of(found, found.rollouts[name]))
+    return shown_phases(found.rollouts[name], at, past.times, ahead)
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -183,10 +184,3 @@ def test_a_forecast_counts_about_the_devices_that_each_phase_reaches(
         assert isinstance(shown.devices, int)
         assert abs(shown.devices - reached) <= 6 * deviation + 1
     assert reached == len(devices)
-
-
-def test_a_forecast_warns_of_exactly_the_phases_that_reach_too_few_devices() -> None:
-    plan = [PlanPhase(5_000, None, 90, 10), PlanPhase(6_000, None, 90, 3), PlanPhase(10_000)]
-    assert phases.stuck(plan, 20) == [
-        "Phase 2 waits for 3 reports, but reaches only about 2 more devices: it may never end."
-    ]

@@ -15,6 +15,7 @@ from firmtrail.events.steering import PlanPhase, RolloutStarted, Window
 from firmtrail.events.times import time_ms
 from firmtrail.rules import phases, rollout, settings
 from firmtrail.rules.control import Control
+from firmtrail.rules.outlook import Outlook, windows_of
 from firmtrail.rules.phases import ExpectedPhase
 from firmtrail.rules.plan import HaltedTime
 from firmtrail.rules.rollout import PlanTime, RolloutState
@@ -118,7 +119,9 @@ def test_a_forecast_equals_what_a_model_sees_minute_by_minute(
 ) -> None:
     begin_ms = begin + later * MINUTE_MS
     window = Window(f"{minute} {hour} * * *", length * 60, "Europe/Berlin")
-    forecast = phases.forecast(started(plan, window, begin_ms), PlanTime(begin_ms), (window,))
+    forecast = phases.forecast(
+        started(plan, window, begin_ms), PlanTime(begin_ms), Outlook((window,))
+    )
     begins = walked(plan, open_minutes(time(hour, minute), length, begin, later), begin_ms)
     known = [each.begins_at_ms for each in forecast if each.begins_at_ms is not None]
     assert known == begins
@@ -133,8 +136,8 @@ WAITING = [phase(1, 60, waits=True), phase(2, None, waits=False)]
 
 def first_end(control: Control, state: RolloutState, halts: tuple[HaltedTime, ...] = ()) -> int:
     """Returns when the first phase is expected to end."""
-    windows = phases.windows_of(control, state)
-    end_ms = phases.forecast(state, PlanTime(MORNING, halts), windows)[0].ends_at_ms
+    ahead = Outlook(windows_of(control, state))
+    end_ms = phases.forecast(state, PlanTime(MORNING, halts), ahead)[0].ends_at_ms
     assert end_ms is not None
     return end_ms
 
@@ -173,9 +176,9 @@ def test_a_window_that_was_open_in_the_present_phase_is_not_waited_for_again() -
     """Its offers stay valid, so a report may meet the condition although the window is closed."""
     state = started(WAITING, NOON, MORNING)
     now_ms = time_ms("2026-05-05T18:00:00Z")
-    [first, _] = phases.forecast(state, PlanTime(now_ms), (NOON,))
+    [first, _] = phases.forecast(state, PlanTime(now_ms), Outlook((NOON,)))
     assert first == ExpectedPhase(MORNING, now_ms)
-    [shown, _] = phases.progress(state, PlanTime(now_ms), (), (NOON,))
+    [shown, _] = phases.progress(state, PlanTime(now_ms), (), Outlook((NOON,)))
     assert shown.earliest_end_ms == now_ms
 
 

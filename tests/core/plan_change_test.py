@@ -19,6 +19,7 @@ from firmtrail.events.steering import (
 from firmtrail.events.times import time_text
 from firmtrail.rules import phases, plan, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
+from firmtrail.rules.outlook import Outlook
 from firmtrail.rules.rollout import PlanTime, RolloutState
 
 STEP_MS = 1000
@@ -99,7 +100,7 @@ def test_each_phase_of_a_rollout_in_any_state_has_its_forecast(
     for count in range(1, len(events) + 1):
         at = PlanTime(events[count - 1].recorded_at_ms)
         state = phases.past(events[:count], at).state
-        assert len(phases.forecast(state, at, ())) == len(state.plan)
+        assert len(phases.forecast(state, at, Outlook())) == len(state.plan)
 
 
 @given(phases_=plans(), story=stories)
@@ -113,7 +114,7 @@ def test_the_phases_that_began_stay_with_their_times(
         past = phases.past(events[:count], at)
         assert list(past.times[: len(shown)]) == shown
         shown = list(past.times)
-        states = [each.state for each in phases.progress(past.state, at, past.times, ())]
+        states = [each.state for each in phases.progress(past.state, at, past.times, Outlook())]
         assert states == sorted(states, key=("done", "current", "next").index)
         assert states.count("current") == past.state.is_approved
         assert [each.reach for each in past.state.plan] == sorted(

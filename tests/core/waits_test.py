@@ -15,7 +15,8 @@ from firmtrail.events.steering import (
     RolloutPhaseMet,
     Window,
 )
-from firmtrail.rules.phases import past
+from firmtrail.rules.outlook import Counted, outlook
+from firmtrail.rules.phases import past, progress
 from firmtrail.rules.waits import waits
 from tests.steering import Fleet
 
@@ -27,6 +28,8 @@ CLOSED = f"is closed, and opens at {AT_TWO}."
 PROJECT: dict[str, Any] = {"window": NIGHT}
 MODEL = {"model_windows": {"m": NIGHT}}
 COHORT = {"cohort_windows": {"lab": NIGHT, "dock": OPEN}}
+DEVICES = 500
+"""As many as make each condition here possible."""
 OTHERS = "These cohorts have windows of their own: dock, lab."
 
 
@@ -43,7 +46,10 @@ def said(fleet: Fleet) -> list[str]:
     [name] = fleet.control.rollouts
     events = [each for each in fleet.log if each.stream == f"rollout/{name}"]
     found = past(events, fleet.at)
-    return waits(fleet.control, fleet.control.rollouts[name], fleet.at, found.times)
+    state = fleet.control.rollouts[name]
+    ahead = outlook(fleet.control, state, fleet.at, Counted(DEVICES))
+    lines = progress(state, fleet.at, found.times, ahead)
+    return waits(fleet.control, state, fleet.at.now_ms, lines)
 
 
 def test_a_rollout_that_offers_to_all_waits_for_nothing(fleet: Fleet) -> None:

@@ -15,7 +15,7 @@ from firmtrail.events.fleet import ReleaseAdded
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.errors import NotFound
-from firmtrail.http.rollouts import phase_of
+from firmtrail.http.rollouts import opens_at_ms, phase_of
 from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.projections import fleet_versions, releases
 from firmtrail.projections.releases import ReleaseWithTexts
@@ -125,7 +125,10 @@ async def get_release(call: Call[PageQuery, None]) -> web.Response:
         if state.withdrawn_position is None
         else where.of(state.withdrawn_position),
         of_model=fleet.of_model.get(key.model, 0),
-        rollouts=[(each, phase_of(call, now.control, each)) for each in rollouts],
+        rollouts=[
+            (each, phase_of(call, now.control, each), opens_at_ms(call, now.control, each))
+            for each in rollouts
+        ],
         automatic=_automatic(now, state),
     )
 

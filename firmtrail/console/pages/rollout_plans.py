@@ -27,6 +27,7 @@ from firmtrail.http.rollouts import name_of, rollout_of
 from firmtrail.http.route import Route
 from firmtrail.rules import phases, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
+from firmtrail.rules.outlook import Counted, outlook
 from firmtrail.rules.rollout import RolloutState, stream
 
 PLAN = f"{ROLLOUT}/plan"
@@ -49,7 +50,6 @@ class TriedPlan(NamedTuple):
     """Holds a rollout as it would be with the new plan, if that were approved now."""
 
     steps: list[PlanStep]
-    warnings: list[str]
     approvals: int
 
 
@@ -155,8 +155,6 @@ async def _tried(
     approved = msgspec.structs.replace(event, approvals=None, changed_by=None)
     change = Recorded(now.size, at.now_ms, stream(found.id), "", "", approved)
     then = phases.past([*past, change], at)
-    return TriedPlan(
-        steps(then.state, at, then.times, phases.windows_of(now.control, found)),
-        phases.stuck(then.state.plan, counts.matching, rollout.begun_phases(found, at.now_ms)),
-        event.approvals or 0,
-    )
+    counted = Counted(counts.matching, counts.done)
+    ahead = outlook(now.control, then.state, at, counted)
+    return TriedPlan(steps(then.state, at, then.times, ahead), event.approvals or 0)

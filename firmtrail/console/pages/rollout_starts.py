@@ -26,16 +26,16 @@ from firmtrail.events.steering import RolloutStarted
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.faults import faults_of
-from firmtrail.http.rollout_tries import plan_time, unstarted, with_approvals
+from firmtrail.http.rollout_tries import first_outlook, plan_time, unstarted, with_approvals
 from firmtrail.http.route import Route
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import control, phases, rollout, version
+from firmtrail.rules import control, rollout, version
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
+from firmtrail.rules.outlook import window_of
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import RolloutState
-from firmtrail.rules.waits import window_of
 
 NEW = f"{ROLLOUTS}/start"
 
@@ -61,7 +61,6 @@ class Tried(NamedTuple):
     counts: Counts
     reached: int
     steps: list[PlanStep]
-    warnings: list[str]
     picture: OpeningsPicture | None
     """The openings of the window that its offers wait for, if there is one."""
     picture_title: str
@@ -169,8 +168,7 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
         wanted,
         counts,
         counts.matching * reach // rollout.BUCKETS,
-        expected_steps(found, at, phases.windows_of(now.control, found)),
-        phases.stuck(found.plan, counts.matching),
+        expected_steps(found, at, first_outlook(call, now.control, found, counts.matching)),
         openings.from_start(window, found.start_at_ms, at.now_ms) if window else None,
         title,
     )

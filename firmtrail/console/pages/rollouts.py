@@ -1,5 +1,6 @@
 """Shows the rollouts and recalls of a project, and a single one with its devices."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -25,24 +26,25 @@ from firmtrail.events.steering import (
 from firmtrail.http import rollout_states
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
-from firmtrail.http.rollout_tries import plan_time
 from firmtrail.http.rollouts import (
     grows,
+    last_time,
     may_approve,
     name_of,
+    opens_at_ms,
+    past_of,
     phase_of,
     reach_of,
     rollout_of,
     shown,
 )
 from firmtrail.http.scalars import DeviceName, Position
-from firmtrail.projections import device_offers, rollout_devices, rollout_failures
-from firmtrail.rules import phases
+from firmtrail.projections import device_offers, rollout_devices, rollout_failures, rollouts
 from firmtrail.rules.control import Control
+from firmtrail.rules.outlook import Counted, ended_at_ms, outlook, window_of
 from firmtrail.rules.progress import ProgressState
-from firmtrail.rules.rollout import PlanTime, RolloutState, stream
+from firmtrail.rules.rollout import RolloutState, stream
 from firmtrail.rules.settings import RolloutWindow
-from firmtrail.rules.waits import window_of
 
 ROLLOUTS = f"{PROJECT}/rollouts"
 ROLLOUT = f"{ROLLOUTS}/{{id}}"
@@ -87,6 +89,22 @@ class Counts(NamedTuple):
     matching: int
     states: dict[str, int]
 
+    @property
+    def done(self) -> int:
+        """Returns how many have no outcome to come."""
+        return self.states.get("installed", 0) + self.states.get("exhausted", 0)
+
+
+class RolloutTimes(NamedTuple):
+    """Holds when a rollout does what."""
+
+    steps: Sequence[PlanStep]
+    """The phases of its plan, over time."""
+    ended_at_ms: int | None
+    """None: it is not over."""
+    opens_at_ms: int | None
+    """When the window opens that it waits for now; None if it waits for none."""
+
 
 async def get_rollouts(call: Call[RolloutsQuery, None]) -> web.Response:
     """Show the rollouts and recalls, the newest first."""
@@ -114,10 +132,11 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         counted = None if call.query.part else await _counted(call, now)
         failed = await rollout_failures.newest(now.reader, call.log_id, found)
         orders = await places.orders(call, now, stream(found.id))
+        recent = await rollouts.recent_of(now.reader, call.log_id, found.id)
     counts, size = counted or await _shared_counts(call)
-    at, phase = plan_time(call, now.control), phase_of(call, now.control, found)
-    name = name_of(found)
-    is_over = phase in {"aborted", "withdrawn"}
+    now_ms, phase = call.services.access.now_ms(), phase_of(call, now.control, found)
+    name, is_over = name_of(found), phase in {"aborted", "withdrawn"}
+    seen = Counted(counts.matching, counts.done, recent)
     window = RolloutWindow("", None) if is_over else window_of(now.control, found)
     return render.page(
         call,
@@ -129,9 +148,9 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         reach=reach_of(call, now.control, found),
         counts=counts,
         kinds=KINDS,
-        steps=_plan(now.control, found, at, orders),
+        times=_times(call, now.control, found, orders, seen=seen),
         window=window,
-        picture=openings.from_start(window.times, found.start_at_ms, at.now_ms)
+        picture=openings.from_start(window.times, found.start_at_ms, now_ms)
         if window.times
         else None,
         may_replan=not found.is_rollback and not is_over,
@@ -168,15 +187,17 @@ async def _shared_counts(call: AnyCall) -> tuple[Counts, int]:
     return await call.services.shared.get(("rollout", call.log_id, call.path("id")), read)
 
 
-def _plan(
-    control: Control, found: RolloutState, at: PlanTime, orders: list[GivenOrder]
-) -> list[PlanStep]:
-    """Returns the phases of the rollout's plan over time; none without a plan."""
+def _times(
+    call: AnyCall, control: Control, found: RolloutState, orders: list[GivenOrder], *, seen: Counted
+) -> RolloutTimes:
+    """Returns when the rollout does what. Without a plan it has no phases."""
+    at, now_ms = last_time(call, control, found), call.services.access.now_ms()
+    over_ms, opening_ms = ended_at_ms(control, found), opens_at_ms(call, control, found)
     if not found.plan:
-        return []
-    events = [each.recorded for each in reversed(orders)]
-    times = phases.past(events, at).times
-    return plan_steps.steps(found, at, times, phases.windows_of(control, found))
+        return RolloutTimes((), over_ms, opening_ms)
+    past = past_of(control, found, (each.recorded for each in reversed(orders)), now_ms)
+    lines = plan_steps.steps(past.state, at, past.times, outlook(control, found, at, seen))
+    return RolloutTimes(lines, over_ms, opening_ms)
 
 
 async def counts_of(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Counts:

@@ -11,7 +11,8 @@ from firmtrail.events.steering import AutoRollout, PlanPhase, Window
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.rules import phases, window
-from firmtrail.rules.phases import PhaseTimes, Windows
+from firmtrail.rules.outlook import Outlook
+from firmtrail.rules.phases import PhaseTimes
 from firmtrail.rules.plan import PLAN_PHASES_MAX
 from firmtrail.rules.rollout import BUCKETS, PlanTime, RolloutState
 
@@ -93,13 +94,13 @@ class ShownPhase(msgspec.Struct, frozen=True, kw_only=True):
     """When the outcomes of its offers met `when`."""
     earliest_end: TimeText | None
     """The time before which the next phase does not begin, unless a person advances; null while
-    the rollout is paused, or the project halted."""
+    the rollout is paused, or the project halted, and if `when` can't be met."""
     begins_at: TimeText | UnsetType | None = UNSET
     """When it began, or begins if nothing fails; null while that is unknown. Like the next two, it
-    is in dry runs, and in a single rollout as it is now, unless its release is withdrawn."""
+    is in dry runs, and in a single rollout as it is now, unless it is over."""
     ends_at: TimeText | UnsetType | None = UNSET
     """When it ended, or ends if nothing fails and its condition is met as soon as its time is over;
-    null while that is unknown, and for the last phase."""
+    null while that is unknown, for a condition that can't be met, and for the last phase."""
     devices: int | UnsetType = UNSET
     """About how many devices it reaches, in all."""
 
@@ -186,10 +187,9 @@ def plan_of(phases: Sequence[PlanPhase]) -> WantedPlan | None:
 
 
 def shown_phases(
-    found: RolloutState, at: PlanTime, times: Sequence[PhaseTimes], windows: Windows
+    found: RolloutState, at: PlanTime, times: Sequence[PhaseTimes], outlook: Outlook
 ) -> list[ShownPhase]:
-    """Returns the phases of a rollout at a time. `times` has those of the phases that began, and
-    `windows` is what `phases.windows_of` returns."""
+    """Returns the phases of a rollout at a time. `times` has those of the phases that began."""
     return [
         ShownPhase(
             percent=each.phase.reach / 100,
@@ -200,7 +200,7 @@ def shown_phases(
             reached_at=time_or_none(each.times.met_at_ms),
             earliest_end=time_or_none(each.earliest_end_ms),
         )
-        for each in phases.progress(found, at, times, windows)
+        for each in phases.progress(found, at, times, outlook)
     ]
 
 
@@ -208,13 +208,13 @@ def expected_phases(
     found: RolloutState,
     at: PlanTime,
     matching: int,
-    windows: Windows,
+    outlook: Outlook,
     *,
     times: Sequence[PhaseTimes] = (),
 ) -> list[ShownPhase]:
     """Returns the phases of a rollout, as `shown_phases` does, and when each begins and ends if
     nothing fails, and about how many devices it reaches."""
-    shown, forecast = shown_phases(found, at, times, windows), phases.forecast(found, at, windows)
+    shown, forecast = shown_phases(found, at, times, outlook), phases.forecast(found, at, outlook)
     begins = [
         each.began_at or time_or_none(expected.begins_at_ms)
         for each, expected in zip(shown, forecast, strict=True)
@@ -230,7 +230,7 @@ def expected_phases(
 
 
 def forecast_of(
-    found: RolloutState, at: PlanTime, matching: int, windows: Windows
+    found: RolloutState, at: PlanTime, matching: int, outlook: Outlook
 ) -> list[ShownPhase]:
     """Returns the phases of a rollout that was not started: when each begins and ends if nothing
     fails, and about how many devices it reaches."""
@@ -238,5 +238,5 @@ def forecast_of(
         msgspec.structs.replace(
             each, state="next", began_at=each.begins_at, earliest_end=each.ends_at
         )
-        for each in expected_phases(found, at, matching, windows)
+        for each in expected_phases(found, at, matching, outlook)
     ]

@@ -42,7 +42,8 @@ from firmtrail.http.decisions import consistent_read
 from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.http.rollout_tries import (
     approvals_of,
-    cautions,
+    delays,
+    first_outlook,
     plan_time,
     recall_cautions,
     unstarted,
@@ -51,9 +52,10 @@ from firmtrail.http.rollout_tries import (
 from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import control, phases, rollout, version
+from firmtrail.rules import control, rollout, version
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
+from firmtrail.rules.outlook import Outlook, windows_of
 
 type Destination = Annotated[
     str,
@@ -200,7 +202,7 @@ def _shown_started(call: AnyCall, after: Control, found: rollout.RolloutState) -
     body = shown(found, NO_TEXTS, at, None)
     if not found.plan:
         return body
-    listed = shown_phases(found, at, (), phases.windows_of(after, found))
+    listed = shown_phases(found, at, (), Outlook(windows_of(after, found)))
     return msgspec.structs.replace(body, phases=listed)
 
 
@@ -249,13 +251,14 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
         needed = await approvals_of(call, now, tried)
     at = plan_time(call, now.control)
     waiting = msgspec.structs.replace(tried, approvals=needed)
-    warnings = cautions(now.control, waiting, counted.matching, at.now_ms)
+    ahead = first_outlook(call, now.control, tried, counted.matching)
+    delaying = delays(now.control, waiting, counted.matching, at.now_ms)
+    warnings = [*delaying, *ahead.endless.values()]
     body = msgspec.structs.replace(shown(tried, NO_TEXTS, at, None), progress=counted)
     body = msgspec.structs.replace(body, warnings=warnings or UNSET)
     if not tried.plan:
         return body
-    windows = phases.windows_of(now.control, tried)
-    forecast = forecast_of(tried, at, counted.matching, windows)
+    forecast = forecast_of(tried, at, counted.matching, ahead)
     return msgspec.structs.replace(body, phases=forecast)
 
 

@@ -25,7 +25,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.query_times import parameter_ms
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.http.rollouts import events_of, rollout_of
+from firmtrail.http.rollouts import events_of, outlook_of, past_of, rollout_of
 from firmtrail.http.scalars import Time
 from firmtrail.projections import (
     device_offers,
@@ -35,6 +35,8 @@ from firmtrail.projections import (
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.rules import phases, rollout
 from firmtrail.rules.control import Control
+from firmtrail.rules.outlook import Outlook, last_time, windows_of
+from firmtrail.rules.phases import RolloutPast
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import PlanTime
 from firmtrail.rules.waits import waits
@@ -133,9 +135,14 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         remaining = [each for each in found if place is None or each.position < int(place[0])]
-        at = plan_time(call, control)
+        now_ms = call.services.access.now_ms()
         items = [
-            shown(each, texts.get(each.id, NO_TEXTS), at, withdrawn_at_ms_of(control, each))
+            shown(
+                each,
+                texts.get(each.id, NO_TEXTS),
+                last_time(control, each, now_ms),
+                withdrawn_at_ms_of(control, each),
+            )
             for each in remaining[:limit]
         ]
         return ListPage(
@@ -161,51 +168,61 @@ async def get_rollout(call: Call[RolloutQuery, None]) -> web.Response:
 async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout:
     """Returns the rollout as it was at a past time, or as it will be if nothing fails. It has no
     progress, which is that of the present."""
-    found = rollout_of(call, now.control)
-    present, windows = plan_time(call, now.control), phases.windows_of(now.control, found)
-    if then_ms > present.now_ms:
-        then = phases.expected(found, present, then_ms, windows)
+    found, present = rollout_of(call, now.control), plan_time(call, now.control)
+    then, at = PlanTime(then_ms, now.control.halts), last_time(now.control, found, then_ms)
+    if then_ms > present.now_ms and at == then:
+        ahead = await _ahead(call, now, found, await progress_of(call, now, found))
+        planned = phases.expected(found, present, then_ms, ahead)
+        state = planned.state
     else:
-        events = [
-            each
-            for each in await events_of(now.reader, call, found)
-            if each.recorded_at_ms <= then_ms
-        ]
-        if not events:
+        events = await events_of(now.reader, call, found)
+        if then_ms < found.started_at_ms:
             raise NotFound(f"Rollout {found.id} was started later.")
-        then = phases.past(events, PlanTime(then_ms, now.control.halts))
-    at = PlanTime(then_ms, now.control.halts)
-    withdrawn_at_ms = withdrawn_at_ms_of(now.control, then.state)
+        ahead = Outlook(windows_of(now.control, found), is_over=at != then)
+        planned = past_of(now.control, found, events, then_ms)
+        state = phases.past((each for each in events if each.recorded_at_ms <= then_ms), then).state
+    withdrawn_at_ms = withdrawn_at_ms_of(now.control, state)
     if withdrawn_at_ms is not None and withdrawn_at_ms > then_ms:
         withdrawn_at_ms = None
-    body = shown(then.state, NO_TEXTS, at, withdrawn_at_ms)
-    if not then.state.plan:
+    body = shown(state, NO_TEXTS, at, withdrawn_at_ms)
+    if not state.plan:
         return body
-    return msgspec.structs.replace(body, phases=shown_phases(then.state, at, then.times, windows))
+    listed = shown_phases(planned.state, at, planned.times, ahead)
+    return msgspec.structs.replace(body, phases=listed)
 
 
 async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     """Returns the rollout of the path, with its progress, as it is at this moment."""
-    found = rollout_of(call, now.control)
+    found, now_ms = rollout_of(call, now.control), call.services.access.now_ms()
     _, texts = await rollouts.texts(now.reader, call.log_id)
-    counted, at = await progress_of(call, now, found), plan_time(call, now.control)
+    counted, at = await progress_of(call, now, found), last_time(now.control, found, now_ms)
     withdrawn_at_ms = withdrawn_at_ms_of(now.control, found)
     body = shown(found, texts.get(found.id, NO_TEXTS), at, withdrawn_at_ms)
-    times = phases.past(await events_of(now.reader, call, found), at).times if found.plan else ()
-    waiting = waits(now.control, found, at, times)
+    ahead = await _ahead(call, now, found, counted)
+    planned = RolloutPast(found, ())
+    if found.plan:
+        planned = past_of(now.control, found, await events_of(now.reader, call, found), now_ms)
+    lines = phases.progress(planned.state, at, planned.times, ahead)
+    waiting = waits(now.control, found, now_ms, lines)
     body = msgspec.structs.replace(body, progress=counted, waits_for=waiting)
     if found.plan:
-        windows = phases.windows_of(now.control, found)
         listed = (
-            expected_phases(found, at, counted.matching, windows, times=times)
-            if withdrawn_at_ms is None
-            else shown_phases(found, at, times, windows)
+            shown_phases(planned.state, at, planned.times, ahead)
+            if ahead.is_over
+            else expected_phases(found, at, counted.matching, ahead, times=planned.times)
         )
         body = msgspec.structs.replace(body, phases=listed)
     if found.is_rollback:
         devices, returns = await named_devices(call, now, found)
         body = msgspec.structs.replace(body, devices=devices, returns=returns)
     return body
+
+
+async def _ahead(
+    call: AnyCall, now: ConsistentRead, found: rollout.RolloutState, counted: RolloutProgress
+) -> Outlook:
+    done = counted.installed + counted.exhausted
+    return await outlook_of(call, now, found, matching=counted.matching, done=done)
 
 
 async def progress_of(
