@@ -7,7 +7,7 @@ import click
 from firmtrail.cli import output, reasons, remote
 from firmtrail.cli.numbers import Whole
 from firmtrail.cli.output import note
-from firmtrail.events.entry import TYPES
+from firmtrail.projections.log_entries import EVENTS
 from firmtrail.webhooks.messages import NoticeName
 
 _ID = click.argument("webhook_id", metavar="ID")
@@ -35,7 +35,7 @@ def webhook() -> None:
     """Send events to receivers: add, list, test and change them, send again."""
 
 
-@webhook.command("add", epilog=f"The events are {', '.join(sorted(TYPES))}.")
+@webhook.command("add", epilog=f"The events are {', '.join(EVENTS)}.")
 @click.argument("receiver", metavar="URL")
 @remote.project_option
 @_TYPES

@@ -19,6 +19,10 @@ LOOKED_AT_MAX = 8_000
 """Limits the positions that one page looks at, apart from those of a short stream."""
 
 
+EVENTS = tuple(sorted(TYPES))
+"""The names of all events."""
+
+
 class Wanted(NamedTuple):
     """Selects entries of a log: start <= position < stop, and whatever else is given."""
 

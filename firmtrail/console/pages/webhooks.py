@@ -20,7 +20,6 @@ from firmtrail.console import confirm, render
 from firmtrail.console.confirm import Confirmation, ConfirmationForm, FormField, FormKey
 from firmtrail.console.filters import host
 from firmtrail.console.rows import ADMINISTER, PROJECT, PageQuery, action, page
-from firmtrail.events.entry import TYPES
 from firmtrail.eventstore import log
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Invalid, invalid_parameter
@@ -28,6 +27,7 @@ from firmtrail.http.faults import faults_of
 from firmtrail.http.receivers import webhook_of
 from firmtrail.http.route import Route
 from firmtrail.http.scalars import Position
+from firmtrail.projections.log_entries import EVENTS
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.webhooks import kept_deliveries, stored
@@ -137,7 +137,7 @@ async def _listed(call: AnyCall, form: WebhookForm, faults: dict[str, str]) -> w
         webhooks=rows,
         most=WEBHOOKS_MAX,
         notices=NOTICES,
-        event_names=sorted(TYPES),
+        event_names=EVENTS,
         form=form,
         faults=faults,
         key=confirm.new_key(),
@@ -174,7 +174,7 @@ async def _shown(
         deliveries=rows[:DELIVERIES_SHOWN_MAX],
         next=rows[DELIVERIES_SHOWN_MAX - 1].number if len(rows) > DELIVERIES_SHOWN_MAX else None,
         notices=NOTICES,
-        event_names=sorted(TYPES),
+        event_names=EVENTS,
         form=form,
         faults=faults,
         key=confirm.new_key(),
