@@ -36,8 +36,9 @@ class FinishedRebuild(NamedTuple):
 @click.option(
     "--ahead",
     is_flag=True,
-    help="Build the views that another version of the server keeps in another form, and leave "
-    "that version's in use. A server of this version puts them to use with its first request.",
+    help="Prepare an upgrade, or the way back, on PostgreSQL: build the views that another version "
+    "keeps in another form, next to the present ones, which stay in use afterwards too. A server "
+    "of this version puts the new ones to use when it gets its first request.",
 )
 @json_option
 @click.pass_obj

@@ -14,10 +14,12 @@ def begin[Result](work: Callable[[], Awaitable[Result]]) -> asyncio.Task[Result]
 
 
 async def result_of[Result](task: asyncio.Task[Result]) -> Result:
-    """Returns the result of this task, or raises its error. A caller that is cancelled leaves the
-    task to the others. (The `asyncio.shield` of Python 3.14 then reports every error of the task,
-    also one that another caller receives.)"""
+    """Returns the result of this task, or raises its error, and `Unavailable` if the task was
+    cancelled. A caller that is cancelled leaves the task to the others. (The `asyncio.shield` of
+    Python 3.14 then reports every error of the task, also one that another caller receives.)"""
     await asyncio.wait((task,))
+    if task.cancelled():
+        raise Unavailable("The server stops. Send the request again.")
     return task.result()
 
 

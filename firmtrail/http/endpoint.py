@@ -19,12 +19,12 @@ from aiohttp import web
 from multidict import istr
 
 from firmtrail.commands.once import IdempotencyKey
-from firmtrail.database.database import Unavailable
 from firmtrail.database.standby import StandbyFailed
 from firmtrail.http import (
     errors,
     forms,
     joining,
+    live_views,
     origin,
     parameters,
     sessions,
@@ -44,16 +44,12 @@ from firmtrail.http.trace_context import ServedRequest
 from firmtrail.recording.commit import LogClosed
 from firmtrail.repeats import Repeats
 
-REBUILT_RETRY_AFTER_S = 10
 QUIET_KINDS = frozenset({"device", "gateway"})
 """Callers whose successful requests are too many for a log line each."""
 CONDITIONS = frozenset({429, 503})
 """Statuses that all requests get while a condition of the server lasts: one log line a minute."""
 
 _log = structlog.get_logger("firmtrail.http")
-
-_BEING_REBUILT = "A view is being rebuilt for this version of the server."
-_NOT_REBUILT = "The views are not in the form of this version: run `firmtrail rebuild` first."
 
 REQUEST_ID = istr("X-Request-Id")
 
@@ -191,7 +187,8 @@ def _prepared(route: Route, services: Services) -> Work:
     is_public = isinstance(route.access, PublicAccess)
     query_of, take_body = _query_reader(route), _body_taker(route)
     check_moved, path = services.moves.check, route.path
-    is_view, builder = route.is_view, services.builder
+    builder, needs_live_views = services.builder, not route.reads_log_only
+    make_live = live_views.require if route.is_view else live_views.take_over
     is_safe = route.method in origin.SAFE_METHODS
     standby = services.standby if route.reads_standby else None
     handler = route.handler if standby is None else _read_again(route.handler)
@@ -206,12 +203,12 @@ def _prepared(route: Route, services: Services) -> Work:
             call.caller = await authenticate(request)
             request[IS_AUTHENTICATED] = True
             check_moved(call.caller, request, path, is_safe=is_safe)
-            if call.caller.is_joining:
-                await joining.join(call)
+        if needs_live_views and call.log_id in builder.unfit:
+            await make_live(services, call.log_id)
+        if call.caller.is_joining:
+            await joining.join(call)
         if standby is not None:
             call.db = standby.reading()
-        if call.log_id in builder.unfit:
-            await _take_over(call, is_view=is_view)
         call.query = query_of(request)
         if not is_safe:
             check_whole(request)
@@ -224,17 +221,6 @@ def _prepared(route: Route, services: Services) -> Work:
             raise
 
     return work
-
-
-async def _take_over(call: AnyCall, *, is_view: bool) -> None:
-    """Makes the views of the project live if they are prepared for this version. Raises
-    `Unavailable` if the call reads views and this version can't read them."""
-    builder = call.services.builder
-    if call.log_id in builder.prepared:
-        await builder.take_over(call.log_id)
-    if is_view and call.log_id in builder.unfit:
-        rebuilds = call.services.serving.continues_rebuilds
-        raise Unavailable(_BEING_REBUILT if rebuilds else _NOT_REBUILT, REBUILT_RETRY_AFTER_S)
 
 
 def _query_reader(route: Route) -> Callable[[web.Request], Any]:

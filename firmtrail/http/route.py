@@ -124,6 +124,8 @@ class Route:
     """With `faulty=skip` the handler gets malformed items of an array as `FaultyItem`."""
     is_view: bool = False
     """Its answers name the size of the log that they were read from."""
+    reads_log_only: bool = False
+    """Its answers follow from the log and its checkpoints, so it needs no views."""
     reads_standby: bool = False
     """A standby may answer the reads by `call.db` of its handler, if the server has a standby."""
     is_download: bool = False

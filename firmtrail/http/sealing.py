@@ -12,6 +12,7 @@ from aiohttp import hdrs
 from firmtrail.access import reads
 from firmtrail.commands.access_record import seal
 from firmtrail.database.database import Unavailable
+from firmtrail.http import live_views
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.publishing.publisher import Publisher
 
@@ -32,6 +33,7 @@ async def before_checkpoint(call: AnyCall, publisher: Publisher) -> None:
     if not is_auditor or not await services.reads.has_grown(call.project):
         return
     try:
+        await live_views.take_over(services, call.log_id)
         size = await services.recorder.act(call.log_id, seal())
         async with asyncio.timeout(PUBLISHED_WAIT_S):
             await publisher.served.covering(call.log_id, size)

@@ -1,11 +1,11 @@
 """Reads a body as the type that a route takes, or names everything that is wrong.
 
-A valid body costs one typed msgspec decode. Unless an array is so short that it can't have too many
-items, they are counted before any of them is decoded; if it is long or has a faulty item, they are
-decoded one by one, and other requests run between pieces of this work. Only a faulty value
-is checked member by member (`faults.py`), to report its faults with their JSON pointers, at most
-`FAULTS_MAX` of a body. A body that is not JSON, not UTF-8 or nested too deep raises `BadRequest`.
-JSON of the wrong form raises `Invalid`, and too many items raise `TooLarge`.
+A valid body is decoded once, by msgspec. The items of an array are counted before, unless the body
+is too short to have too many of them. If an array is long, or one of its items is faulty, its items
+are decoded one by one, and other requests run in between. Only a faulty value is checked member by
+member (`faults.py`): its faults are reported with their JSON pointers, at most `FAULTS_MAX` of a
+body. A body that is not JSON, not UTF-8 or nested too deep raises `BadRequest`. JSON of the wrong
+form raises `Invalid`, and too many items raise `TooLarge`.
 """
 
 import functools

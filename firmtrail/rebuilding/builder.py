@@ -13,8 +13,11 @@ end of the log. They are made live when a request for the project reaches a serv
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncGenerator, Callable
+from collections.abc import Set as AbstractSet
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import NamedTuple
 
@@ -29,22 +32,24 @@ from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.rebuilding import fitness, generations
 from firmtrail.rebuilding.generations import Build, Busy, Overtaken
 from firmtrail.rebuilding.rebuild import LAST_EVENTS_MAX, RebuildProgress, prepare, rebuild
+from firmtrail.rebuilding.setbacks import Setbacks
 
 LOOK_EVERY_S = 2
-PAUSE_S_MAX = 60
-"""Limits the pause after a rebuild was interrupted: it begins with `LOOK_EVERY_S`, and doubles
-while the rebuild does not advance."""
 LEASE_MS = 3_000
 """A rebuild that has not advanced for so long is taken over by another process."""
 SETTLE_S = 1.0
 """For how long the first request waits that reaches a server of this version: by then, servers of
 another version have answered the requests that reached them before."""
 TAKE_OVER_S_MAX = 15.0
+"""With `SETTLE_S` less than the time for which a server that stops waits for its requests."""
 TRY_EVERY_S = 0.05
+PARALLEL_MAX = 16
+"""Limits the logs that a process takes over at a time, and the rebuilds that it begins without a
+request."""
 
 _log = structlog.get_logger("firmtrail.rebuild")
 
-_UNFINISHED = "SELECT DISTINCT log_id FROM rebuilds ORDER BY log_id LIMIT 1000"
+_UNFINISHED = "SELECT DISTINCT log_id FROM rebuilds WHERE log_id > $1 ORDER BY log_id LIMIT 1000"
 
 _LOGS = "SELECT log_id FROM log_heads WHERE closed = 0 AND log_id > $1 ORDER BY log_id LIMIT 1000"
 
@@ -62,16 +67,6 @@ class RebuildState(NamedTuple):
     """Whether the views that this code needs are prepared, next to those of another version."""
     failure: str | None
     """The error that ended the last rebuild of this process, if it failed."""
-
-
-class _Pause(NamedTuple):
-    """Says when a rebuild that was interrupted is tried again."""
-
-    position: int
-    """Where the try began that was interrupted."""
-    pause_s: float
-    until_s: float
-    """A time of `monotonic`."""
 
 
 type OnProgress = Callable[[int, int, int], None]
@@ -120,44 +115,57 @@ class Builder:
         self._name = uuid7().hex
         self._running: dict[int, Running] = {}
         self._requested = dict[int, Building]()
-        self._failures: dict[int, str] = {}
-        self._pauses: dict[int, _Pause] = {}
+        self._setbacks = Setbacks()
         self._claiming = asyncio.Lock()
         self._ended = asyncio.Event()
         self._taking: dict[int, asyncio.Task[None]] = {}
-        self._expected = frozenset[int]()
-        """The logs that were not fit when this process was first asked to take one over."""
+        self._turns = asyncio.Semaphore(PARALLEL_MAX)
+        self._next_look: asyncio.Task[None] | None = None
+        self._expected: dict[int, float] = {}
+        """The logs that were not fit when this process was asked to take one over, and the time of
+        `monotonic` from which it may."""
         self._found = fitness.ALL_FIT
-        self.unfit = frozenset[int]()
-        """The logs with a view that is live in a revision that this code does not read."""
-        self.prepared = frozenset[int]()
-        """The logs among them that `take_over` makes fit within seconds."""
+
+    @property
+    def unfit(self) -> AbstractSet[int]:
+        """Returns the logs with a view that is live in a revision that this code does not read."""
+        return self._found.differing.keys()
+
+    @property
+    def prepared(self) -> AbstractSet[int]:
+        """Returns the logs among them that `take_over` makes fit within seconds: not those whose
+        rebuild failed here."""
+        found = self._found.prepared if self._duty.takes_over else {}
+        return found.keys() - self._setbacks.failures.keys()
 
     async def request(self, log_id: int, wanted: frozenset[str]) -> Build:
         """Starts a rebuild of these views of the log, or joins one that runs; returns it. Raises
         `Busy` if one runs that does not include these views in this code's revisions."""
-        self._requested[log_id] = rebuild
         build = await self._begun(log_id, wanted, rebuild, generations.claim)
         assert build is not None
+        self._requested[log_id] = rebuild
         return build
 
     async def request_ahead(self, log_id: int) -> Build | None:
         """Prepares the views of the log that are live in another revision than this code's, and
         leaves them to `take_over`. Returns None if there are none; raises `Busy` as `request`."""
+        await self.look()
         if (wanted := self._found.differing.get(log_id)) is None:
             return None
-        self._requested[log_id] = prepare
-        return await self._begun(log_id, wanted, prepare, generations.claim_differing)
+        build = await self._begun(log_id, wanted, prepare, generations.claim_differing)
+        if build is not None:
+            self._requested[log_id] = prepare
+        return build
 
     async def _begun(
         self, log_id: int, wanted: frozenset[str], work: Building, claim: Claiming
     ) -> Build | None:
+        running = self._running.get(log_id)
+        if running is not None and (await self.state(log_id)).build is None:
+            await asyncio.wait([running.task])  # it only deletes rows that were live before
         async with self._claiming:
             if log_id in self._running:
-                running = self._running[log_id]
-                if (await self.state(log_id)).build is not None:
-                    return _joined(running.build, wanted)
-                await asyncio.wait([running.task])  # it only deletes rows that were live before
+                return _joined(self._running[log_id].build, wanted)
             head = await log.head(self._db, log_id)
             name = str(LogName(head.project, head.number))
             try:
@@ -166,7 +174,7 @@ class Builder:
                 return _joined(busy.build, wanted)
             if build is None:
                 return None
-            self._failures.pop(log_id, None)
+            self._setbacks.failures.pop(log_id, None)
             task = asyncio.create_task(self._work(build, name, work))
             self._running[log_id] = Running(build, task, work is prepare)
             task.add_done_callback(lambda task: self._end(log_id, name, task))
@@ -177,52 +185,69 @@ class Builder:
         size = (await log.head(self._db, log_id)).size
         build = generations.build_of(log_id, rows)
         is_running, is_prepared = log_id in self._running, log_id in self._found.prepared
-        return RebuildState(build, size, is_running, is_prepared, self._failures.get(log_id))
+        failure = self._setbacks.failures.get(log_id)
+        return RebuildState(build, size, is_running, is_prepared, failure)
 
     async def run(self) -> None:
         """Looks for views to rebuild until it is cancelled: regularly, and after each rebuild."""
         tidying = [asyncio.create_task(self._tidy())] if self._duty.is_automatic else []
         try:
             while True:
+                self._ended.clear()
                 with contextlib.suppress(Unavailable):  # the database may be back at the next look
                     await self.look()
                     await self.begin()
                     await self._take_over_expected()
-                self._ended.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ended.wait(), LOOK_EVERY_S)
         finally:
             running = [each.task for each in self._running.values()]
-            tasks = [*tidying, *running, *self._taking.values()]
+            looking = [self._next_look] if self._next_look else []
+            tasks = [*tidying, *running, *self._taking.values(), *looking]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> None:
         """Finds the logs whose views this code does not read, and those that are prepared."""
-        self._found = await fitness.read(self._db)
-        self.unfit = frozenset(self._found.differing)
-        self.prepared = frozenset(self._found.prepared if self._duty.takes_over else ())
+        before, self._found = self._found, await fitness.read(self._db)
+        for log_id in before.differing.keys() - self.unfit:  # here, or by another process
+            self._setbacks.forget(log_id)
 
     async def begin(self) -> None:
         """Begins the rebuilds of views of older code, and continues those that no longer
         advance."""
-        passed_over = self._left_alone() | self._running.keys() | self._near_end()
-        if self._duty.is_automatic:
-            older = self._found.differing.keys() - self._found.newer
-            for log_id in older - passed_over:
+        found = self._found
+        for log_id in found.differing.keys() - found.newer if self._duty.is_automatic else ():
+            if self._may_begin(log_id):
                 with contextlib.suppress(Busy):
-                    wanted, work = self._found.differing[log_id], self._own_work(log_id)
+                    wanted, work = found.differing[log_id], self._own_work(log_id)
                     await self._begun(log_id, wanted, work, generations.claim_older)
-        for [log_id] in await self._db.read(Statement(_UNFINISHED)):
+        for log_id in await self._unfinished():
             is_ours = self._duty.is_automatic or log_id in self._requested
-            if not is_ours or log_id in passed_over | self._running.keys():
+            if not is_ours or not self._may_begin(log_id):
                 continue
             build = (await self.state(log_id)).build
             if build and build.idle_ms >= self._lease_ms and build.is_of_this_code:
                 with contextlib.suppress(Busy):
                     work = self._own_work(log_id)
                     await self._begun(log_id, build.wanted, work, generations.resume)
+
+    async def _unfinished(self) -> list[int]:
+        """Returns the logs that are being rebuilt, by any process. A request that is not among them
+        is fulfilled, and forgotten."""
+        async with self._claiming:
+            logs = [log_id async for log_id in self._logs(_UNFINISHED)]
+            fulfilled = self._requested.keys() - logs - self._running.keys()
+            for log_id in fulfilled:
+                del self._requested[log_id]
+        return logs
+
+    def _may_begin(self, log_id: int) -> bool:
+        """Returns whether this process has room for another rebuild, and this one needs it now."""
+        if len(self._running) >= PARALLEL_MAX or log_id in self._running:
+            return False
+        return not self._setbacks.is_left_alone(log_id) and not self._is_near_end(log_id)
 
     def _own_work(self, log_id: int) -> Building:
         """Returns how this process rebuilds views of a log."""
@@ -231,70 +256,71 @@ class Builder:
         is_prepared = self._duty.has_other_versions and log_id in self.unfit
         return prepare if is_prepared else rebuild
 
-    def _near_end(self) -> set[int]:
-        """Returns the logs whose prepared views need no more events now."""
-        prepared = self._found.prepared if self._duty.has_other_versions else {}
-        ordered = {log_id for log_id, work in self._requested.items() if work is rebuild}
-        return {log_id for log_id, left in prepared.items() if left <= LAST_EVENTS_MAX} - ordered
+    def _is_near_end(self, log_id: int) -> bool:
+        """Returns whether the views are prepared, and need no more events now."""
+        if not self._duty.has_other_versions or self._requested.get(log_id) is rebuild:
+            return False
+        return self._found.prepared.get(log_id, sys.maxsize) <= LAST_EVENTS_MAX
 
     async def take_over(self, log_id: int) -> None:
         """Makes the prepared views of a log live, so that this code serves it. From then on servers
         of another version can't write it. The other logs that are prepared follow soon.
 
-        Raises `Unavailable` if that takes too long.
+        Raises `Unavailable` if that takes too long, or if the process ends.
         """
-        self._expected |= self.unfit
+        for each in self.unfit - self._expected.keys():
+            self._expected[each] = monotonic() + SETTLE_S
         if log_id not in self._taking:
             task = self._taking[log_id] = shared_work.begin(partial(self._take, log_id))
             task.add_done_callback(lambda _: self._taking.pop(log_id))
         await shared_work.result_of(self._taking[log_id])
 
     async def _take(self, log_id: int) -> None:
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(self._expected.get(log_id, 0) - monotonic())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TAKE_OVER_S_MAX):
                 while log_id in self.prepared:
-                    with contextlib.suppress(Busy):
-                        await self._finish(log_id)
-                    await asyncio.sleep(TRY_EVERY_S)
-                    if log_id in self._failures:
-                        break
-                    await self.look()
+                    if not self._setbacks.is_left_alone(log_id):
+                        with contextlib.suppress(Busy):
+                            await self._finish(log_id)
+                    await self._looked_again()
         if log_id in self.unfit:
             raise Unavailable("The views of this version could not be made live in time.")
 
     async def _finish(self, log_id: int) -> None:
-        """Begins the last part of a rebuild whose views are prepared. Raises `Busy`. Begins nothing
-        if they are live by now, or no longer prepared."""
-        running = self._running.get(log_id)
-        if running is not None and running.is_preparing:
-            running.task.cancel()
-            await asyncio.wait([running.task])
-        if (wanted := self._found.differing.get(log_id)) is not None:
-            await self._begun(log_id, wanted, rebuild, generations.resume)
+        """Does the last part of a rebuild whose views are prepared. Raises `Busy`. Does nothing if
+        they are live by now, or no longer prepared."""
+        async with self._turns:
+            running = self._running.get(log_id)
+            if running is not None and running.is_preparing:
+                running.task.cancel()
+                await asyncio.wait([running.task])
+            if (wanted := self._found.differing.get(log_id)) is not None:
+                await self._begun(log_id, wanted, rebuild, generations.resume)
+            while log_id in self._running and log_id in self.unfit:
+                await self._looked_again()
+
+    async def _looked_again(self) -> None:
+        """Waits for the next look. All logs that are being taken over share it."""
+        if self._next_look is None or self._next_look.done():
+            self._next_look = shared_work.begin(self._look_soon)
+        await shared_work.result_of(self._next_look)
+
+    async def _look_soon(self) -> None:
+        await asyncio.sleep(TRY_EVERY_S)
+        await self.look()
 
     async def _take_over_expected(self) -> None:
-        """Takes over the logs that are prepared by now, if this process has to serve them."""
-        self._expected &= self.unfit
-        taking = [self.take_over(log_id) for log_id in self._expected & self.prepared]
+        """Takes over logs that are prepared by now, if this process has to serve them."""
+        self._expected = {each: at_s for each, at_s in self._expected.items() if each in self.unfit}
+        ready = self._expected.keys() & self.prepared
+        able = (each for each in ready if not self._setbacks.is_left_alone(each))
+        taking = map(self.take_over, islice(able, PARALLEL_MAX))
         for failed in await asyncio.gather(*taking, return_exceptions=True):
             if isinstance(failed, Unavailable):
                 _log.warning("not taken over", error=str(failed))
             elif failed is not None:
                 raise failed
-
-    def _left_alone(self) -> set[int]:
-        """Returns the logs whose rebuild failed here, or was interrupted a short time ago."""
-        now_s = monotonic()
-        paused = {log_id for log_id, pause in self._pauses.items() if now_s < pause.until_s}
-        return paused | self._failures.keys()
-
-    def _pause(self, build: Build) -> None:
-        before = self._pauses.get(build.log_id)
-        pause_s: float = LOOK_EVERY_S
-        if before is not None and before.position == build.position:
-            pause_s = min(2 * before.pause_s, PAUSE_S_MAX)
-        self._pauses[build.log_id] = _Pause(build.position, pause_s, monotonic() + pause_s)
 
     async def _work(self, build: Build, name: str, work: Building) -> None:
         shown = {"log": name, "views": sorted(build.wanted)}
@@ -319,26 +345,31 @@ class Builder:
         self._ended.set()
         error = None if task.cancelled() else task.exception()
         if error is None:
-            self._pauses.pop(log_id, None)
+            self._setbacks.forget(log_id)
             return
         if isinstance(error, NoArchive):  # this process will not get one
-            self._failures[log_id] = str(error)
+            self._setbacks.failures[log_id] = str(error)
             _log.error("rebuild failed", log=name, reason=str(error))
             return
         if isinstance(error, Unavailable | Overtaken):
-            self._pause(build)
+            self._setbacks.interrupted(build, LOOK_EVERY_S)
             _log.warning("rebuild interrupted", log=name, reason=str(error))
             return
-        self._failures[log_id] = f"{type(error).__name__}: {error}"
+        self._setbacks.failures[log_id] = f"{type(error).__name__}: {error}"
         _log.error("rebuild failed", log=name, exc_info=error)
 
     async def _tidy(self) -> None:
         """Deletes dead rows that other processes left because they ended after their switch."""
-        after = 0
         with contextlib.suppress(Unavailable):  # the next process to start does it then
-            while logs := await self._db.read(Statement(_LOGS, (after,))):
-                for [after] in logs:
-                    await generations.delete_dead(self._db, after)
+            async for log_id in self._logs(_LOGS):
+                await generations.delete_dead(self._db, log_id)
+
+    async def _logs(self, text: str) -> AsyncGenerator[int]:
+        """Yields the logs that all pages of a statement name."""
+        after = 0
+        while rows := await self._db.read(Statement(text, (after,))):
+            for [after] in rows:
+                yield after
 
 
 def _joined(running: Build, wanted: frozenset[str]) -> Build:

@@ -17,15 +17,18 @@ from firmtrail.projections import fold
 
 PREPARED_EVENTS_MAX = 5_000
 """How many events may be left to fold of prepared views: about a second's work."""
+PAGE_ROWS = 10_000
 
 _OTHER_REVISIONS = """\
 SELECT log_heads.log_id, given.name, coalesce(views.revision, -1) - given.revision
 FROM given
 CROSS JOIN log_heads
 LEFT JOIN views ON views.log_id = log_heads.log_id AND views.name = given.name
-WHERE log_heads.closed = 0 AND coalesce(views.revision, -1) <> given.revision
-ORDER BY log_heads.log_id
-LIMIT 100000"""
+WHERE log_heads.closed = 0
+    AND coalesce(views.revision, -1) <> given.revision
+    AND (log_heads.log_id, given.name) > ($1, $2)
+ORDER BY log_heads.log_id, given.name
+LIMIT $3"""
 
 _BUILT = """\
 SELECT
@@ -33,8 +36,9 @@ SELECT
     log_heads.size - rebuilds.position
 FROM rebuilds
 JOIN log_heads ON log_heads.log_id = rebuilds.log_id
+WHERE (rebuilds.log_id, rebuilds.name) > ($1, $2)
 ORDER BY rebuilds.log_id, rebuilds.name
-LIMIT 100000"""
+LIMIT $3"""
 
 
 class Fitness(NamedTuple):
@@ -58,7 +62,7 @@ async def read(db: Database) -> Fitness:
         return ALL_FIT
     async with db.moment() as reader:
         differing, newer = await _differing(reader)
-        return Fitness(differing, newer, _prepared(await reader.read(Statement(_BUILT)), differing))
+        return Fitness(differing, newer, _prepared(await _all(reader, _BUILT), differing))
 
 
 async def _differing(db: Reader) -> tuple[dict[int, frozenset[str]], frozenset[int]]:
@@ -66,12 +70,21 @@ async def _differing(db: Reader) -> tuple[dict[int, frozenset[str]], frozenset[i
     given = Given("name text, revision bigint", list(fold.REVISIONS.items()))
     differing: defaultdict[int, set[str]] = defaultdict(set)
     newer = set()
-    for log_id, name, difference in await db.read(Statement(_OTHER_REVISIONS, (), given)):
+    for log_id, name, difference in await _all(db, _OTHER_REVISIONS, given):
         differing[log_id].add(name)
         if difference > 0:
             newer.add(log_id)
     views = {log_id: frozenset(names) for log_id, names in differing.items()}
     return views, frozenset(newer)
+
+
+async def _all(db: Reader, text: str, given: Given | None = None) -> list[Row]:
+    """Returns the rows of all pages of a statement, each of which begins with a log and a view."""
+    found, after = list[Row](), (0, "")
+    while rows := await db.read(Statement(text, (*after, PAGE_ROWS), given)):
+        found += rows
+        after = (rows[-1][0], rows[-1][1])
+    return found
 
 
 def _prepared(rows: Iterable[Row], differing: Mapping[int, frozenset[str]]) -> dict[int, int]:

@@ -1,16 +1,20 @@
 """Views are prepared next to those of another version, and made live when that is asked for."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from time import monotonic
 
 import pytest
 
-from firmtrail.database.database import Database
+from firmtrail.database.database import Database, Statement, Unavailable
 from firmtrail.projections import fold
-from firmtrail.rebuilding import builder, generations
+from firmtrail.rebuilding import builder, fitness, generations
 from firmtrail.rebuilding.builder import Builder, Duty
-from firmtrail.rebuilding.rebuild import prepare
+from firmtrail.rebuilding.fitness import Fitness
+from firmtrail.rebuilding.generations import Build
+from firmtrail.rebuilding.rebuild import RebuildProgress, prepare, rebuild
 from firmtrail.recording.recorder import Recorder
-from tests.databases import read, write
+from tests.databases import new_log, read, write
 from tests.fleet import register, report
 from tests.patience import PATIENCE_S
 from tests.replay import differences
@@ -72,11 +76,12 @@ async def test_the_way_back_from_newer_views_is_ordered_by_a_command(
     await register(recorder, log_id, "d1")
     await write(db, OTHER_FORM, 1)
     server, command = new_builder(db, SERVER), new_builder(db, COMMAND)
-    for each in (server, command):
-        await each.look()
-        await each.begin()
+    await server.look()
+    await server.begin()
     assert await read(db, "SELECT name FROM rebuilds") == []
     assert await command.request_ahead(log_id) is not None
+    await command.begin()
+    assert command._requested != {}
     await ended(command)
     assert (command.prepared, (await command.state(log_id)).is_prepared) == (frozenset(), True)
     assert await revisions(db, log_id) != fold.REVISIONS
@@ -85,8 +90,9 @@ async def test_the_way_back_from_newer_views_is_ordered_by_a_command(
     await server.take_over(log_id)
     assert await revisions(db, log_id) == fold.REVISIONS
     await ended(server)
-    await command.look()
     assert await command.request_ahead(log_id) is None
+    await command.begin()
+    assert command._requested == {}
     assert await differences(db, log_id) == []
 
 
@@ -130,6 +136,141 @@ async def test_a_server_whose_look_is_old_begins_no_rebuild_of_live_views(
     assert (second._running, third._running) == ({}, {})
     assert await generations_of(db, "views") == built
     assert await read(db, "SELECT name FROM rebuilds") == []
+
+
+async def test_a_take_over_that_fails_in_the_middle_leaves_the_old_views_live(
+    db: Database, log_id: int, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server that failed is not ready for the log until another one has taken it over."""
+    first, second = await prepared(db, log_id, recorder)
+    before = await revisions(db, log_id)
+
+    def half_of_the_switch(log_id: int) -> list[Statement]:
+        name = min(fold.REVISIONS)
+        switched = "UPDATE views SET revision = $2 WHERE log_id = $1 AND name = $3 RETURNING name"
+        impossible = "UPDATE views SET generation = NULL WHERE log_id = $1"
+        return [
+            Statement(switched, (log_id, fold.REVISIONS[name], name)),
+            Statement(impossible, (log_id,)),
+        ]
+
+    with monkeypatch.context() as broken:
+        broken.setattr(generations, "switch", half_of_the_switch)
+        with pytest.raises(Unavailable):
+            await first.take_over(log_id)
+    assert await revisions(db, log_id) == before
+    assert (first.unfit, first.prepared) == ({log_id}, set())
+    assert (await first.state(log_id)).failure is not None
+    await second.look()
+    await second.take_over(log_id)
+    await ended(second)
+    assert await revisions(db, log_id) == fold.REVISIONS
+    assert await differences(db, log_id) == []
+    await first.look()
+    assert (first.unfit, (await first.state(log_id)).failure) == (set(), None)
+
+
+async def test_a_take_over_that_is_interrupted_pauses_before_the_next_try(
+    db: Database, log_id: int, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await prepared(db, log_id, recorder)
+    tries = 0
+
+    async def interrupted(_: Database, build: Build) -> AsyncGenerator[RebuildProgress]:
+        nonlocal tries
+        tries += 1
+        yield RebuildProgress(build, build.position)
+        raise Unavailable("The archive is away.")
+
+    monkeypatch.setattr(builder, "LOOK_EVERY_S", PATIENCE_S)
+    monkeypatch.setattr(builder, "TAKE_OVER_S_MAX", 0.5)
+    with monkeypatch.context() as broken:
+        broken.setattr(builder, "rebuild", interrupted)
+        with pytest.raises(Unavailable):
+            await first.take_over(log_id)
+    assert tries == 1
+    await write(db, "UPDATE rebuilds SET seen_at_ms = 0")
+    await second.take_over(log_id)
+    await ended(second)
+    assert await revisions(db, log_id) == fold.REVISIONS
+
+
+async def many_prepared(db: Database, logs: int) -> Builder:
+    """Returns a server that has prepared the views of so many logs."""
+    for number in range(logs):
+        await new_log(db, f"p{number}")
+    await write(db, OTHER_FORM, -1)
+    server = new_builder(db, SERVER)
+    await server.look()
+    while len(server.prepared) < logs:
+        await server.begin()
+        assert len(server._running) <= builder.PARALLEL_MAX
+        await ended(server)
+    return server
+
+
+async def test_a_server_takes_over_a_few_logs_at_a_time(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "PARALLEL_MAX", 2)
+    server, running, most = await many_prepared(db, 5), 0, 0
+
+    async def counted(db: Database, build: Build) -> AsyncGenerator[RebuildProgress]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(builder.TRY_EVERY_S)
+        async for step in rebuild(db, build):
+            yield step
+        running -= 1
+
+    monkeypatch.setattr(builder, "rebuild", counted)
+    await asyncio.gather(*map(server.take_over, server.unfit))
+    await ended(server)
+    assert (server.unfit, most) == (set(), 2)
+
+
+async def test_logs_that_another_server_takes_over_cost_one_look_for_all(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, looks, real = await many_prepared(db, 5), 0, fitness.read
+    await write(db, "UPDATE rebuilds SET builder = 'other', seen_at_ms = now_ms() + 60000")
+    monkeypatch.setattr(builder, "TAKE_OVER_S_MAX", 0.5)
+
+    async def counted(db: Database) -> Fitness:
+        nonlocal looks
+        looks += 1
+        return await real(db)
+
+    monkeypatch.setattr(fitness, "read", counted)
+    began_s = monotonic()
+    taking = await asyncio.gather(*map(server.take_over, server.unfit), return_exceptions=True)
+    assert [type(each) for each in taking] == [Unavailable] * 5
+    assert 1 <= looks <= (monotonic() - began_s) / builder.TRY_EVERY_S
+
+
+async def test_who_waits_for_a_server_that_stops_learns_that_it_is_unavailable(
+    db: Database, log_id: int, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "SETTLE_S", PATIENCE_S)
+    server, _ = await prepared(db, log_id, recorder)
+    running = asyncio.create_task(server.run())
+    waiting = asyncio.create_task(server.take_over(log_id))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(Unavailable, match="stops"):
+        await waiting
+    await asyncio.wait([running])
+
+
+async def test_no_log_is_left_out_when_there_are_more_than_one_page_of_views(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await many_prepared(db, 3)
+    whole = await fitness.read(db)
+    assert (len(whole.differing), len(whole.prepared)) == (3, 3)
+    monkeypatch.setattr(fitness, "PAGE_ROWS", len(fold.REVISIONS) - 1)
+    assert await fitness.read(db) == whole
 
 
 async def test_an_ordered_rebuild_makes_views_live_that_a_server_only_prepared(

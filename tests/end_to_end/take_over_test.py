@@ -3,11 +3,13 @@ request is answered with an error; and the other way round.
 """
 
 import asyncio
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+import asyncpg
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientError, ClientSession
 
 from firmtrail.projections import fold
 from tests.databases import opened, read
@@ -101,6 +103,57 @@ async def test_commands_neither_prepare_nor_take_over(
     coming.done(postgres_url, "device", "list", *ACME)
     nothing = coming.firmtrail(postgres_url, "rebuild", "--ahead", *ACME)
     assert (nothing.returncode, "Nothing was built" in nothing.stderr) == (0, True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_a_server_that_is_killed_while_it_takes_over_leaves_each_log_in_one_form(
+    serve: Serve, coming: Version, postgres_url: str
+) -> None:
+    """It has taken one project over, and waits for the table of live views in the middle of the
+    other one. The old server then serves that one as before, and the next server takes it over."""
+    site, writers = await ledger.new_writers(postgres_url, WRITERS)
+    added = await asyncio.to_thread(firmtrail, postgres_url, "project", "add", OTHER)
+    assert added.exit_code == 0, added.said
+    coming.done(postgres_url, "rebuild", "--project", OTHER)
+    old = serve(postgres_url)
+    new = await asyncio.to_thread(serve, postgres_url, source=coming.source)
+    async with ledger.session() as session:
+        await until_ready(session, new)
+        async with in_the_way(postgres_url) as blocked:
+            asked = asyncio.create_task(get(session, f"{new.url}{P}/devices", site.admin))
+            await blocked()
+            new.kill()
+            with pytest.raises(ClientError):
+                await asked
+        assert await forms(site) == [OLD_FORM, NEW_FORM]
+        async with ledger.load(session, writers, old.url):
+            await ledger.until_all_go_on(writers)
+        old.kill()
+        await asyncio.to_thread(new.start)
+        await until_ready(session, new)
+        async with ledger.load(session, writers, new.url):
+            await ledger.until_all_go_on(writers)
+        await until_all_have(site, NEW_FORM)
+        await ledger.settle(session, writers, new.url)
+    audited(coming, postgres_url)
+
+
+@contextlib.asynccontextmanager
+async def in_the_way(database: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Keeps servers from making views live, and yields a function that waits until one tries."""
+    connection = await asyncpg.connect(database)
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'views'::regclass"
+
+    async def blocked() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not await connection.fetch(waiting):
+                await asyncio.sleep(0.01)
+
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE views IN SHARE MODE")
+        yield blocked
+    await connection.close()
 
 
 async def until_ready(session: ClientSession, server: Server) -> None:

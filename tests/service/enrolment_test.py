@@ -11,7 +11,10 @@ from firmtrail.access.hashing import TooManyAttempts
 from firmtrail.access.registrations import RegistrationLimits
 from firmtrail.commands import enrolment
 from firmtrail.commands.enrolment import Joiner
+from firmtrail.database.database import Database
+from firmtrail.projections import fold
 from tests.service.enrolling import issue, let_join, set_enrolment
+from tests.service.preparing import prepare, revisions
 from tests.service.site import D, P, Site
 
 NEW = f"{P}/devices/new"
@@ -46,6 +49,15 @@ async def test_the_first_call_that_names_an_unknown_device_registers_it(
     [shown] = [each for each in listed if each["id"] == token_id]
     assert [shown[name] for name in ("registers", "model", "registered")] == [True, "m", 1]
     assert shown["registers_max"] == 10_000
+
+
+async def test_an_unknown_device_joins_although_the_views_are_only_prepared(
+    site: Site, db: Database
+) -> None:
+    await let_join(site)
+    await prepare(site, db)
+    assert (await site.get(f"{NEW}/update", caller="join")).status == 200
+    assert await revisions(db, site.log_id) == fold.REVISIONS
 
 
 async def test_a_name_that_is_not_valid_registers_nothing(site: Site) -> None:

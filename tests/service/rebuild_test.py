@@ -21,6 +21,7 @@ from tests.patience import PATIENCE_S
 from tests.people import new_access
 from tests.replay import differences
 from tests.replay import generations as generations_of
+from tests.service.preparing import OLDER, prepare, revisions
 from tests.service.routes import assert_is_problem
 from tests.service.site import D, P, Site
 from tests.serving import Answer
@@ -41,25 +42,6 @@ async def local(site: Site, tmp_path: Path) -> AsyncIterator[ClientSession]:
         yield session
     await runner.cleanup()
     access.hasher.close()
-
-
-async def revisions(db: Database, log_id: int) -> dict[str, int]:
-    return {name: revision for name, revision, _ in await db.read(fold.live(log_id))}
-
-
-OLDER = "UPDATE views SET revision = revision"
-
-
-async def prepared(site: Site, db: Database) -> None:
-    """Leaves the views of all projects live as another version's, and prepared for this one."""
-    await write(db, f"{OLDER} - 1")
-    await site.services.builder.look()
-    await site.services.builder.begin()
-    async with asyncio.timeout(PATIENCE_S):
-        while await read(db, "SELECT 1 FROM rebuilds WHERE seen_at_ms > 0") or len(
-            site.services.builder.prepared
-        ) < len(site.services.builder.unfit):
-            await asyncio.sleep(0.01)
 
 
 async def until_served(site: Site, path: str) -> Answer:
@@ -146,11 +128,14 @@ async def test_prepared_views_are_made_live_by_the_first_request(
     """Servers of another version record until then. Requests that come meanwhile wait for the same
     take-over, and the other project follows."""
     await recorder.report(site.log_id, [report("1.0.0")])
-    await prepared(site, db)
+    await prepare(site, db)
+    readiness, own = site.services.readiness, site.services.builder
+    readiness.tasks.pop("rebuilds").cancel()  # or it might look between these three steps
     await write(db, f"{OLDER} + 1")
     await recorder.report(site.log_id, [report("0.9.0"), report("1.0.1")])
     await write(db, f"{OLDER} - 1")
-    await site.services.builder.look()
+    await own.look()
+    readiness.keep("rebuilds", own.run())
     assert (await site.call("GET", "/readyz")).status == 200
     assert set((await generations_of(db, site.log_id)).values()) == {1}
     answers = await asyncio.gather(
@@ -159,7 +144,7 @@ async def test_prepared_views_are_made_live_by_the_first_request(
     assert [answer.status for answer in answers] == [200, 200, 201, 200]
     assert await revisions(db, site.log_id) == fold.REVISIONS
     async with asyncio.timeout(PATIENCE_S):
-        while site.services.builder.unfit:
+        while own.unfit:
             await asyncio.sleep(0.01)
     assert await differences(db, site.log_id) == []
 
@@ -168,13 +153,45 @@ async def test_a_take_over_that_takes_too_long_is_answered_with_503(
     site: Site, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(builder, "TAKE_OVER_S_MAX", 0.2)
-    await prepared(site, db)
+    await prepare(site, db)
     await write(db, "UPDATE rebuilds SET builder = 'other', seen_at_ms = now_ms() + 60000")
     assert_is_problem(await site.get(D), 503)
     assert_is_problem(await site.report({"version": "1.1.0"}), 503)
     monkeypatch.undo()
     await write(db, "UPDATE rebuilds SET seen_at_ms = 0")
     assert (await site.report({"version": "1.1.0"})).status == 201
+
+
+async def test_a_server_whose_take_over_fails_is_not_ready(
+    site: Site, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(
+        _: Database, build: generations.Build
+    ) -> AsyncIterator[rebuild.RebuildProgress]:
+        yield rebuild.RebuildProgress(build, build.position)
+        raise ValueError("an entry can't be folded")
+
+    await prepare(site, db)
+    assert (await site.call("GET", "/readyz")).status == 200
+    monkeypatch.setattr(builder, "rebuild", failing)
+    assert_is_problem(await site.get(D), 503)
+    assert "views" in assert_is_problem(await site.call("GET", "/readyz"), 503)["detail"]
+    [note] = (await site.get(f"{P}/attention")).json["items"]
+    assert "an entry can't be folded" in note["says"]
+
+
+async def test_the_log_is_read_without_taking_over(site: Site, db: Database) -> None:
+    """Only an auditor's checkpoint does, if there are reads to seal before."""
+    await prepare(site, db)
+    before = await revisions(db, site.log_id)
+    size = (await site.get(f"{P}/logs", "auditor")).json["items"][0]["size"]
+    for path in ("key", f"tile/0/000.p/{size}", f"tile/entries/000.p/{size}", "checkpoints"):
+        answer = await site.get(f"{P}/log/{path}", "auditor")
+        assert (path, answer.status) == (path, 200)
+    answer = await site.get(f"{P}/log/consistency?from=1&to={size}", "auditor")
+    assert (answer.status, await revisions(db, site.log_id)) == (200, before)
+    assert (await site.get(f"{P}/log/checkpoint", "auditor")).status == 200
+    assert await revisions(db, site.log_id) == fold.REVISIONS
 
 
 async def test_a_view_of_newer_code_is_neither_read_nor_written_nor_rebuilt(

@@ -7,9 +7,12 @@ import msgspec
 import pytest
 
 from firmtrail.commands import demo as commands
+from firmtrail.database.database import Database
 from firmtrail.eventstore import log
+from firmtrail.projections import fold
 from tests.databases import read
 from tests.people import add_member, add_project, recorded
+from tests.service.preparing import prepare, revisions
 from tests.service.routes import assert_is_problem
 from tests.service.site import Site
 from tests.serving import Answer
@@ -72,6 +75,17 @@ async def test_a_bad_upload_gets_no_more_than_the_seeds_text(
     assert (answer.status, answer.body) == (status, text)
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
     assert await versions(demo) == ["SemVer1.0"]
+
+
+async def test_the_first_upload_or_list_makes_prepared_views_live(demo: Site, db: Database) -> None:
+    log_id = await demo.services.access.project("demo")
+    assert log_id is not None
+    for number in (1, 2):
+        await prepare(demo, db)
+        if number == 1:
+            await upload(demo, {"device_id": 1, "secret": "AAA", "version": "SemVer1.1"})
+        assert (number, await versions(demo)) == (number, ["SemVer1.0", "SemVer1.1"])
+        assert await revisions(db, log_id) == fold.REVISIONS
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ async def post_local_clock(call: AnyCall) -> web.Response:
 
 
 ROUTES = (
-    listing(f"{P}/logs", get_logs, AUDIT, Log),
+    listing(f"{P}/logs", get_logs, AUDIT, Log, reads_log_only=True),
     command(
         POST,
         f"{LOCAL_PROJECT}/logs",

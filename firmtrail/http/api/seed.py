@@ -17,7 +17,7 @@ from firmtrail.access import people, roles
 from firmtrail.access.lookup import OWN_DEVICE, ResolvedCredential
 from firmtrail.commands import demo
 from firmtrail.events.times import time_text
-from firmtrail.http import incoming, respond
+from firmtrail.http import incoming, live_views, respond
 from firmtrail.http.api.rows import POST, TEXT, command, read
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import PUBLIC
@@ -69,6 +69,7 @@ async def upload_firmware_update(call: AnyCall) -> web.Response:
     if meant is None:
         await _note_first(call, name, found)
         return _text(400, "Version string formatting not valid")
+    await live_views.take_over(call.services, found.log_id)
     sent = None if meant == upload.version else upload.version
     report = ReportCommand(name, meant, "installed", f"device/{name}", sent=sent)
     [outcome] = await call.services.recorder.report(found.log_id, [report])
@@ -154,6 +155,7 @@ async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None
 
 async def _history(call: AnyCall, log_id: int, name: str) -> list[HistoryEntry] | None:
     """Returns all entries, oldest first; None if there is no such device."""
+    await live_views.require(call.services, log_id)
     _, found = device_current.size_and_device(
         await call.services.queries.devices.get((log_id, name))
     )

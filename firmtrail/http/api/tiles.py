@@ -106,7 +106,8 @@ def _range(level: int, tile: Tile) -> dict[str, int]:
 
 
 def _read(path: str, handler: Handler, content: str, **fields: Any) -> Route:
-    return resource(path, handler, AUDIT, content, reads_standby=True, **fields)
+    defaults = {"reads_standby": True, "reads_log_only": True}
+    return resource(path, handler, AUDIT, content, **defaults, **fields)
 
 
 def _of_log(prefix: str) -> tuple[Route, ...]:

@@ -16,7 +16,7 @@ from firmtrail.access import keys as shared_keys
 from firmtrail.access.keys import Keys
 from firmtrail.commands import enrolment
 from firmtrail.commands.enrolment import Joiner, key_digest
-from firmtrail.http import incoming
+from firmtrail.http import incoming, live_views
 from firmtrail.http.auth import admitted, presented
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import DEVICE, Presented
@@ -170,6 +170,7 @@ async def _offered(call: AnyCall, tenant: _Tenant, device: str, key: str) -> boo
     joiner, services = tenant.joiner, call.services
     if joiner is None:
         return False
+    await live_views.require(services, tenant.log_id)
     _, known = device_current.size_and_device(
         await services.queries.devices.get((tenant.log_id, device))
     )

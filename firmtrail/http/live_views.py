@@ -1,0 +1,28 @@
+"""Lets a request use the views of a log: makes them live first if they are only prepared.
+
+The endpoint calls this for all routes but those that read the request themselves: their handlers
+call it once they know the project.
+"""
+
+from firmtrail.database.database import Unavailable
+from firmtrail.http.call import Services
+
+RETRY_AFTER_S = 10
+
+_BEING_REBUILT = "A view is being rebuilt for this version of the server."
+_NOT_REBUILT = "The views are not in the form of this version: run `firmtrail rebuild` first."
+
+
+async def take_over(services: Services, log_id: int) -> None:
+    """Makes the views of the log live if they are prepared for this version. Raises
+    `Unavailable`."""
+    if log_id in services.builder.prepared:
+        await services.builder.take_over(log_id)
+
+
+async def require(services: Services, log_id: int) -> None:
+    """Takes over as `take_over`. Raises `Unavailable` if this version can't read the views."""
+    await take_over(services, log_id)
+    if log_id in services.builder.unfit:
+        rebuilds = services.serving.continues_rebuilds
+        raise Unavailable(_BEING_REBUILT if rebuilds else _NOT_REBUILT, RETRY_AFTER_S)
