@@ -21,9 +21,9 @@ class StoredEvent(NamedTuple):
 
 ENTRY = StoredEvent._fields.index("entry")
 
-_AS_STORED = """\
+_PAGE = """\
 SELECT
-    events.position, events.recorded_at_ms, events.stream, events.event_id, events.entry,
+    events.position, events.recorded_at_ms, events.stream, events.event_id, {entry},
     texts.salt, texts.text
 FROM events
 LEFT JOIN texts ON texts.log_id = events.log_id AND texts.position = events.position
@@ -31,14 +31,15 @@ WHERE events.log_id = $1 AND events.position >= $2 AND events.position < $3
 ORDER BY events.position
 LIMIT $4"""
 
-_PAGE = _AS_STORED.replace("events.entry", stubs.ENTRY)
+_AS_STORED = _PAGE.format(entry="events.entry")
+_RESTORED = _PAGE.format(entry=stubs.ENTRY)
 
 
 async def page(
     reader: Reader, log_id: int, start: int, stop: int, *, limit: int
 ) -> list[StoredEvent]:
     """Returns the first events at start <= position < stop. Positions may be missing."""
-    rows = await reader.read(Statement(_PAGE, (log_id, start, stop, limit), entry=ENTRY))
+    rows = await reader.read(Statement(_RESTORED, (log_id, start, stop, limit), entry=ENTRY))
     return [StoredEvent(*row) for row in rows]
 
 

@@ -19,7 +19,7 @@ from firmtrail.rules.plan import HaltedTime
 from firmtrail.rules.release import CurrentReleases, ReleaseKey, Releases, ReleaseState
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.settings import Settings
-from firmtrail.rules.standing import Standings
+from firmtrail.rules.standing import Purpose, Standings
 from firmtrail.rules.window import DEVICE_ZONE
 
 type HaltScope = Literal["rollouts", "all"]
@@ -40,25 +40,19 @@ class Control:
     """By id."""
 
     @cached_property
-    def deciding(self) -> Mapping[tuple[str, str | None], Sequence[RolloutState]]:
-        """Returns the rollouts that were not aborted, the newest first: rollbacks by model and bad
-        version, others by model and None."""
-        found: dict[tuple[str, str | None], list[RolloutState]] = {}
-        for each in self._newest_first:
-            found.setdefault((each.model, each.bad_version), []).append(each)
+    def deciding(self) -> Mapping[Purpose, Sequence[RolloutState]]:
+        """Returns the rollouts that were not aborted, the newest first."""
+        found: dict[Purpose, list[RolloutState]] = {}
+        for each in sorted(self.rollouts.values(), key=lambda each: -each.position):
+            if each.phase != "aborted":
+                found.setdefault((each.model, each.bad_version), []).append(each)
         return found
-
-    @cached_property
-    def _newest_first(self) -> Sequence[RolloutState]:
-        """Returns the rollouts that were not aborted."""
-        ordered = sorted(self.rollouts.values(), key=lambda each: -each.position)
-        return [each for each in ordered if each.phase != "aborted"]
 
     @cached_property
     def standings(self) -> Standings:
         """Returns what the rollouts that were not aborted do at any time."""
-        over = {each.id for each in self._newest_first if is_over(self, each)}
-        return Standings(self._newest_first, self.halts, over)
+        over = {each.id for each in self.rollouts.values() if is_over(self, each)}
+        return Standings(self.deciding, self.halts, over)
 
     @cached_property
     def latest(self) -> Mapping[str, ReleaseState]:

@@ -69,15 +69,6 @@ def beginnings(plan: Sequence[PlanPhase], clock: PlanClock, halts: Halts) -> lis
     return [each.began_at_ms for each in later]
 
 
-def phase_at(plan: Sequence[PlanPhase], clock: PlanClock, halts: Halts, now_ms: int) -> int:
-    """Returns the phase of `at`, without the time that it has spent: each check-in asks for it."""
-    end_ms = phase_end(plan, clock, halts)
-    while end_ms is not None and end_ms <= now_ms:
-        clock = begun(clock.phase + 1, end_ms)
-        end_ms = phase_end(plan, clock, halts)
-    return clock.phase
-
-
 def clocks(
     plan: Sequence[PlanPhase], clock: PlanClock, halts: Halts, now_ms: int
 ) -> Iterator[PlanClock]:

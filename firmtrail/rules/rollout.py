@@ -168,7 +168,8 @@ def reach_at(rollout: RolloutState, at: PlanTime) -> int:
         return rollout.reach
     if not rollout.is_ticking:
         return rollout.plan[clock.phase].reach
-    return rollout.plan[plan.phase_at(rollout.plan, clock, at.halts, at.now_ms)].reach
+    *_, last = plan.clocks(rollout.plan, clock, at.halts, at.now_ms)
+    return rollout.plan[last.phase].reach
 
 
 def clock_at(rollout: RolloutState, at: PlanTime) -> PlanClock | None:

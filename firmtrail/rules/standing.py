@@ -74,15 +74,19 @@ class _Moment(NamedTuple):
 
 
 class Standings:
-    """Remembers what these rollouts, the newest first, do between two moments. `over` has the ids
-    of those whose release was withdrawn."""
+    """Remembers what these rollouts, the newest first of each purpose, do between two moments.
+    `over` has the ids of those whose release was withdrawn."""
 
     def __init__(
-        self, rollouts: Sequence[RolloutState], halts: Halts, over: Collection[str]
+        self,
+        by_purpose: Mapping[Purpose, Sequence[RolloutState]],
+        halts: Halts,
+        over: Collection[str],
     ) -> None:
-        self._rollouts = rollouts
+        self._by_purpose = by_purpose
         self._halts = halts
         self._over = over
+        rollouts = [each for some in by_purpose.values() for each in some]
         self._cohorts = {each.cohort for each in rollouts}
         self.moments = _moments(rollouts, halts)
         """The times at which a rollout changes because time passes."""
@@ -93,7 +97,7 @@ class Standings:
     ) -> Iterable[Standing]:
         """Returns the rollouts that are meant for the device, the newest first: the rollbacks from
         a bad version, or all others."""
-        if not self._rollouts:
+        if not self._by_purpose:
             return ()
         now, tags = self._at(now_ms), device.tags
         cohort = device.cohort if device.cohort in self._cohorts else None
@@ -109,11 +113,11 @@ class Standings:
         passed, last = bisect_right(self.moments, now_ms), self._last
         if last.passed == passed:
             return last
-        by_purpose: dict[Purpose, list[Standing]] = {}
         at = PlanTime(now_ms, self._halts)
-        for each in self._rollouts:
-            standings = by_purpose.setdefault((each.model, each.bad_version), [])
-            standings.append(self._standing(each, at))
+        by_purpose = {
+            purpose: [self._standing(each, at) for each in rollouts]
+            for purpose, rollouts in self._by_purpose.items()
+        }
         self._last = found = _Moment(passed, by_purpose, {})
         return found
 

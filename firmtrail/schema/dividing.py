@@ -216,9 +216,12 @@ def _bound(connection: Connection, table: str, condition: str) -> None:
         _run(connection, f"ALTER TABLE {table} VALIDATE CONSTRAINT {BOUND}")
     except IntegrityError as error:
         connection.rollback()
-        found = connection.exec_driver_sql(_OUTSIDE.format(table=table, condition=condition)).one()
+        outside = _OUTSIDE.format(table=table, condition=condition)
+        found = connection.exec_driver_sql(outside).one_or_none()
         _run(connection, unbound)
         connection.commit()
+        if found is None:
+            raise MisplacedEvents("An event was after the end of all logs, and is gone.") from error
         raise _outside(*found) from error
     connection.commit()
 

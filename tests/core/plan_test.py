@@ -75,8 +75,6 @@ def test_the_phase_is_that_of_a_clock_that_ticks(
 ) -> None:
     found = plan.at(phases, plan.begun(0, START_MS), stopped, second(end))
     assert found.phase == model(phases, stopped, set(), end)
-    clock = plan.begun(0, START_MS)
-    assert plan.phase_at(phases, clock, stopped, second(end)) == found.phase
 
 
 @given(phases=plans(), stopped=halts(), looks=st.lists(st.integers(0, 60), max_size=8).map(sorted))
