@@ -25,6 +25,11 @@ def process_id() -> Script[int]:
     return os.getpid()
 
 
+def malloc_settings() -> Script[str | None]:
+    yield []
+    return os.environ.get("GLIBC_TUNABLES")
+
+
 def heap_flags() -> Script[list[str]]:
     """Returns the kernel's flags of the heap of the process (proc_pid_smaps(5), VmFlags)."""
     yield []

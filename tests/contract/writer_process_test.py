@@ -33,7 +33,15 @@ from firmtrail.recording.recorder import Recorder
 from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
-from tests.contract.scripts import COUNT, SEEN, dying, heap_flags, process_id, seeing
+from tests.contract.scripts import (
+    COUNT,
+    SEEN,
+    dying,
+    heap_flags,
+    malloc_settings,
+    process_id,
+    seeing,
+)
 from tests.databases import new_log, read, write
 from tests.patience import PATIENCE_S
 
@@ -69,10 +77,33 @@ async def test_a_script_runs_in_another_process(db: SQLite) -> None:
     assert await db.play(process_id) != os.getpid()
 
 
-async def test_the_process_that_writes_asks_for_huge_pages(db: SQLite) -> None:
-    mode = await asyncio.to_thread(HUGE_PAGES.read_text)
-    is_asking = platform.libc_ver() >= ("glibc", "2.35") and "[madvise]" in mode
-    assert ("hg" in await db.play(heap_flags)) == is_asking
+@pytest.mark.parametrize(
+    ("set_before", "tunables"),
+    [
+        ("", "glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.tcache_count=7", "glibc.malloc.tcache_count=7:glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ],
+    ids=["nothing", "something else", "no huge pages"],
+)
+async def test_the_process_that_writes_asks_for_huge_pages_unless_somebody_refused_them(
+    path: Path, monkeypatch: pytest.MonkeyPatch, set_before: str, tunables: str
+) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", set_before)
+    db = await SQLite.open(path, script_modules=["firmtrail.recording.reports"])
+    assert await db.play(malloc_settings) == tunables
+    flags = await db.play(heap_flags)
+    await db.close()
+    is_asking = tunables.endswith("hugetlb=1") and await asyncio.to_thread(is_asked)
+    assert ("hg" in flags) == is_asking
+
+
+def is_asked() -> bool:
+    """Returns whether the malloc of this machine asks the kernel for huge pages if it may: in glibc
+    since 2.35, and only where a kernel that has them waits to be asked."""
+    library, version = platform.libc_ver()
+    is_new = library == "glibc" and tuple(map(int, version.split("."))) >= (2, 35)
+    return is_new and HUGE_PAGES.exists() and "[madvise]" in HUGE_PAGES.read_text()
 
 
 async def test_an_error_in_a_script_comes_back_whole_and_undoes_the_script(db: SQLite) -> None:
