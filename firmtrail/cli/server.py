@@ -28,7 +28,7 @@ from firmtrail.http.connection import HttpRunner
 SCRIPTS = (
     "firmtrail.access.reads",
     "firmtrail.recording.check_ins",
-    "firmtrail.recording.reports",
+    "firmtrail.recording.crossing",
 )
 """Modules of the transaction scripts that run all the time: imported before the first request."""
 

@@ -36,6 +36,7 @@ from firmtrail.projections.controls import CommittedControls, Controls
 from firmtrail.publishing.minimum_sizes import LogName, LogRefused, MinimumSizes
 from firmtrail.recording.check_ins import CheckIn, record_check_ins
 from firmtrail.recording.commit import Commit, Committed, LogContext, begin
+from firmtrail.recording.crossing import SentUnits, record_sent
 from firmtrail.recording.queues import (
     BATCH_COMMANDS_MAX,
     Batch,
@@ -264,12 +265,15 @@ class Recorder:
     async def _record_batch(self, log_id: int, queue: Queue, batch: Batch) -> Sequence[UnitOutcome]:
         """Records the batch. After an unknown outcome the same identities are sent again: reports
         that were recorded answer as duplicates."""
-        take = partial(list, batch.reports()) if self._db.plays_in_turn else batch.reports
+        if self._db.plays_in_turn:
+            play = partial(self._play, log_id, queue, record_sent, SentUnits(batch.reports()))
+        else:
+            play = partial(self._play, log_id, queue, record_reports, batch.reports)
         try:
-            return await self._play(log_id, queue, record_reports, take)
+            return await play()
         except OutcomeUnknown:
             try:
-                return await self._play(log_id, queue, record_reports, take)
+                return await play()
             except Unavailable as error:
                 raise OutcomeUnknown(str(error), error.retry_after_s) from error
 

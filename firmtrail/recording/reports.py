@@ -32,7 +32,7 @@ from firmtrail.rules.report import (
 )
 
 
-class ReportReceipt(msgspec.Struct, frozen=True, gc=False):
+class ReportReceipt(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Says where in which log a report was recorded."""
 
     log: int
@@ -55,7 +55,7 @@ type _KnownReports = dict[_Identity, KnownReport | Stub]
 """The reports that are recorded under these identities; a stub for one whose text is needed."""
 
 
-class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
+class IdentifiedReport(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Holds a report with the identity that its event gets. That of a bare report is made up when
     it arrives, so that the report is found when it is tried again after an unknown outcome."""
 
@@ -64,7 +64,7 @@ class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
     report: ReportCommand
 
 
-class IdentifiedUnit(msgspec.Struct, frozen=True, gc=False):
+class IdentifiedUnit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Holds reports that are recorded together, or none of them."""
 
     items: Sequence[IdentifiedReport]

@@ -17,7 +17,7 @@ EARLIEST_BELIEVED_MS = 1_420_070_400_000
 """2015-01-01T00:00Z: a clock that shows an earlier time was never set."""
 
 
-class ReportCommand(msgspec.Struct, frozen=True, gc=False):
+class ReportCommand(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Holds the report of a device, to be recorded."""
 
     device: str
