@@ -140,7 +140,7 @@ class Recorder:
 
     def _queue(self, log_id: int, commands: int) -> Queue:
         """Returns the log's queue with room for so many commands. Raises `Unavailable`."""
-        queue = self._queues.setdefault(log_id, Queue())
+        queue = self._queues.get(log_id) or self._queues.setdefault(log_id, Queue())
         if queue.unanswered + commands > QUEUE_COMMANDS_MAX:
             raise Unavailable("Too many commands wait to be recorded. Try again later.")
         queue.unanswered += commands
