@@ -23,19 +23,15 @@ from firmtrail.http.clients import IS_AUTHENTICATED, Clients
 from firmtrail.http.errors import BadRequest, ExpectationFailed, NotFound, Problem, RequestInfo
 from firmtrail.http.gate import HEAD_S, Admission, ConnectionStage, Gate
 from firmtrail.http.incoming import CONTINUED
+from firmtrail.http.whole_answer import SENT_EASILY_BYTES, Finished, WholeAnswer
 
 UNSENT_LINGER_S = 1
 """Limits the wait for a body that the server did not ask for: some clients send it anyway."""
 WRITE_S = 60
 """Limits the time that a client takes to receive an answer that is sent whole."""
-SENT_EASILY_BYTES = 32 * 1024
-"""An answer of this size fits into the buffers of any connection whose client reads."""
-
 HEAD_END = b"\r\n\r\n"
 
 _log = structlog.get_logger("firmtrail.http")
-
-type Finished = tuple[web.StreamResponse, bool]
 
 
 class HttpRunner(web.AppRunner):
@@ -201,6 +197,12 @@ class _Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     @override
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Reads on if reading was paused. aiohttp asks for it with each body that is read."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    @override
     def data_received(self, data: bytes) -> None:
         """Reads the data, and starts or stops the limit for the next head."""
         heads = self._request_count
@@ -287,6 +289,12 @@ class _Connection(web.RequestHandler):
         if hdrs.EXPECT in request.headers and _holds_back(request):
             answer.force_close()  # the next bytes could be the body, or another request
             self._lingering_time = UNSENT_LINGER_S
+        elif (
+            type(answer) is WholeAnswer
+            and not (self._paused or self._upgraded)
+            and answer.is_easy(request)
+        ):
+            return answer.send(request)
         finishing = super().finish_response(request, answer, start_time)
         if self._paused or (answer.content_length or 0) > SENT_EASILY_BYTES:
             return self._in_time(finishing)

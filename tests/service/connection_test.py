@@ -11,7 +11,7 @@ from firmtrail.http.gate import Gate, bounds
 from firmtrail.http.metrics import Metrics
 from tests.patience import PATIENCE_S
 from tests.service.routes import assert_is_problem
-from tests.service.site import Address
+from tests.service.site import Address, D, Site
 from tests.serving import Answer
 
 EVENTS = "bug", "refused by the connection"
@@ -52,6 +52,38 @@ async def test_a_request_that_reaches_no_route_gets_a_problem(address: Address) 
         assert assert_is_problem(await send(address, request), status)["code"] == code, name
     answer = await send(address, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
     assert (answer.status, answer.json) == (200, {"status": "alive"})
+
+
+async def head_of_next(reader: asyncio.StreamReader) -> dict[str, str]:
+    """Reads an answer, and returns its head without what differs between two answers."""
+    async with asyncio.timeout(PATIENCE_S):
+        status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        head = dict(line.split(": ", 1) for line in lines if line)
+        await reader.readexactly(int(head.get("Content-Length", 0)))
+    assert head.pop("Date").endswith("GMT")
+    assert head.pop("X-Request-Id")
+    return head | {"status": status}
+
+
+async def test_an_answer_sent_in_one_step_has_the_head_that_aiohttp_makes(
+    site: Site, address: Address
+) -> None:
+    """aiohttp makes the head of an answer after which the connection ends."""
+    caller = f"Host: x\r\nAuthorization: Bearer {site.credentials['viewer']}\r\n"
+    etag = (await site.call("GET", D, caller="viewer")).headers["ETag"]
+    for path, more, status in (
+        (D, "", "200 OK"),
+        (D, f"If-None-Match: {etag}\r\n", "304 Not Modified"),
+        (f"{D}9", "", "404 Not Found"),
+    ):
+        reader, writer = await asyncio.open_connection(*address)
+        request = f"GET {path} HTTP/1.1\r\n{caller}{more}".encode()
+        writer.write(2 * (request + b"\r\n") + request + b"Connection: close\r\n\r\n")
+        first, second, last = [await head_of_next(reader) for _ in range(3)]
+        assert last.pop("Connection") == "close"
+        assert (first, second) == (last, last)
+        assert last["status"] == f"HTTP/1.1 {status}"
+        writer.close()
 
 
 async def raise_error(_: web.Request) -> web.Response:
