@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.database import messages, sqlite_door
+from firmtrail.database import messages, sqlite, sqlite_door
 from firmtrail.database.database import (
     Contended,
     NoSuchTable,
@@ -252,7 +252,10 @@ async def test_a_process_that_does_not_end_is_waited_for_only_so_long(
             await own._process.wait()
 
 
-async def test_a_waiting_server_gets_the_file_when_the_other_process_has_ended(path: Path) -> None:
+async def test_a_waiting_server_gets_the_file_when_the_other_process_has_ended(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOCK_WAIT_S_MAX", PATIENCE_S)
     first = await SQLite.open(path, script_modules=["firmtrail.recording.reports"])
     waiting = asyncio.create_task(SQLite.open(path, script_modules=["firmtrail.recording.reports"]))
     await asyncio.sleep(0.1)

@@ -9,6 +9,8 @@ import random
 import signal
 from collections.abc import Collection
 
+import pytest
+
 from tests.databases import migrate_now
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
@@ -19,6 +21,7 @@ from tests.patience import PATIENCE_S
 from tests.postgres_server import PostgresServer
 
 KILLS = int(os.environ.get("FIRMTRAIL_TEST_KILLS", "20"))
+pytestmark = pytest.mark.timeout(60 + 15 * KILLS)  # each wait has its own, shorter limit
 CRASHES = 3
 WRITERS = 4
 
@@ -54,7 +57,7 @@ async def test_a_killed_writer_process_is_started_again(serve: Serve, sqlite_url
                 writing = await another_writer(server.pid, killed)
                 os.kill(writing, signal.SIGKILL)
                 killed.add(writing)
-                await asyncio.sleep(0.6)
+                await ledger.until_all_go_on(writers)
             assert ledger.faults(writers, await entries(session, server.url, site)) == []
         await ledger.settle(session, writers, server.url)
     assert len(killed) == CRASHES
@@ -81,11 +84,12 @@ async def test_a_crashed_postgres_loses_nothing_of_a_running_server(serve: Serve
                 async with ledger.load(session, writers, server.url):
                     await asyncio.sleep(random.uniform(0.3, 0.6))
                     await asyncio.to_thread(postgres.crash)
+                    if not all(writer.unavailable for writer in writers):
+                        await ledger.until_refused(writers)
                     await asyncio.to_thread(postgres.start)
-                    await asyncio.sleep(0.3)
+                    await ledger.until_all_go_on(writers)
                 assert ledger.faults(writers, await entries(session, server.url, site)) == []
             await ledger.settle(session, writers, server.url)
-        assert all(writer.unavailable for writer in writers)
         server.kill()
         assert await untruths(site) == []
 

@@ -5,6 +5,7 @@ request is answered with an error; and the other way round.
 import asyncio
 import contextlib
 import shutil
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import asyncpg
@@ -107,11 +108,12 @@ async def test_commands_neither_prepare_nor_take_over(
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_a_server_that_is_killed_while_it_takes_over_leaves_each_log_in_one_form(
+async def test_a_server_that_ends_while_it_takes_over_leaves_each_log_in_one_form(
     serve: Serve, coming: Version, postgres_url: str
 ) -> None:
-    """It has taken one project over, and waits for the table of live views in the middle of the
-    other one. The old server then serves that one as before, and the next server takes it over."""
+    """One project is taken over already, and the server waits for the table of live views in the
+    middle of the other one. If it is killed, the old server serves that one as before. If it is
+    stopped, it answers the request that waits."""
     site, writers = await ledger.new_writers(postgres_url, WRITERS)
     added = await asyncio.to_thread(firmtrail, postgres_url, "project", "add", OTHER)
     assert added.exit_code == 0, added.said
@@ -132,9 +134,16 @@ async def test_a_server_that_is_killed_while_it_takes_over_leaves_each_log_in_on
         old.kill()
         await asyncio.to_thread(new.start)
         await until_ready(session, new)
-        async with ledger.load(session, writers, new.url):
-            await ledger.until_all_go_on(writers)
-        await until_all_have(site, NEW_FORM)
+        async with in_the_way(postgres_url) as blocked:
+            asked = asyncio.create_task(get(session, f"{new.url}{P}/devices", site.admin))
+            await blocked()
+            new.send(signal.SIGTERM)
+            while not new.said("stopping"):
+                await asyncio.sleep(0.01)
+        assert (await asked).status == 200
+        assert await asyncio.to_thread(new.exit_code) == 0
+        assert await forms(site) == [NEW_FORM, NEW_FORM]
+        await asyncio.to_thread(new.start)
         await ledger.settle(session, writers, new.url)
     audited(coming, postgres_url)
 

@@ -220,6 +220,8 @@ async def test_every_past_answers_the_same_before_during_and_after(
     monkeypatch.setattr(refold, "BATCH_EVENTS_FIRST", 3)
     monkeypatch.setattr(refold, "BATCH_EVENTS_MAX", 3)
     monkeypatch.setattr(rebuild, "LAST_EVENTS_MAX", 2)
+    lease_ms = 1000 * PATIENCE_S  # the site continues no rebuild that a slow machine delays
+    monkeypatch.setattr(site.services.builder, "_lease_ms", lease_ms)
     await register(recorder, site.log_id, "d3", model="m")
     for version in ("1.0.0", "1.2.0", "1.1.0"):
         sent = [report(version, device=name, occurred_at_ms=NOON_MS) for name in ("d1", "d3")]

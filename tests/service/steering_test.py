@@ -10,8 +10,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.application import app
 from firmtrail.http import rollout_states
+from firmtrail.http.watch import Watch
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
+from tests.patience import PATIENCE_S
 from tests.people import new_access
 from tests.service.routes import assert_is_problem
 from tests.service.site import D2, D, P, Site
@@ -334,15 +336,36 @@ async def test_a_question_is_delivered_answered_and_listed(fleet: Site) -> None:
     ]
 
 
-async def test_a_device_that_waits_is_answered_immediately(fleet: Site) -> None:
+def counted_looks(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Returns a list that grows with each look for news, five times a second."""
+    looks, look = list[float](), watch._look
+
+    async def counted() -> None:
+        looks.append(time.monotonic())
+        await look()
+
+    monkeypatch.setattr(watch, "_look", counted)
+    return looks
+
+
+async def until_waited(watch: Watch) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not watch._waiters:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_device_that_waits_is_answered_immediately(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     etag = (await check_in(fleet)).headers["ETag"]
+    looks = counted_looks(fleet.services.watch, monkeypatch)
     waiting = asyncio.create_task(check_in(fleet, "?wait=20", If_None_Match=etag))
-    await asyncio.sleep(0.05)
-    began = time.monotonic()
+    await until_waited(fleet.services.watch)
     await roll_out(fleet)
+    before = len(looks)
     answered = await waiting
     assert answered.json["version"] == "1.1.0"
-    assert time.monotonic() - began < 1
+    assert len(looks) <= before + 1
     etag = answered.headers["ETag"]
     same = await check_in(fleet, "?wait=1", If_None_Match=etag)
     assert same.status == 304
@@ -365,24 +388,24 @@ async def test_a_waiting_device_whose_secret_ends_is_refused(fleet: Site) -> Non
 
 
 async def test_a_rollout_on_another_server_reaches_a_waiting_device(
-    fleet: Site, database_url: str
+    fleet: Site, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs two servers; an embedded database has one process, so they share that."""
     is_embedded = database_url.startswith("sqlite")
     db_of_other = nullcontext(fleet.services.db) if is_embedded else opened(database_url)
     async with db_of_other as db:
         recorder = Recorder(db)
-        server = TestServer(
-            app.build(app.services(db, new_access(db), recorder, fleet.services.serving))
-        )
+        services = app.services(db, new_access(db), recorder, fleet.services.serving)
+        looks = counted_looks(services.watch, monkeypatch)
+        server = TestServer(app.build(services))
         await server.start_server(**app.RUNNER_OPTIONS)
         async with TestClient(server) as client:
             other = Site(client, fleet.services, fleet.log_id, fleet.credentials)
             etag = (await check_in(other)).headers["ETag"]
             waiting = asyncio.create_task(check_in(other, "?wait=20", If_None_Match=etag))
-            await asyncio.sleep(0.05)
-            began = time.monotonic()
+            await until_waited(services.watch)
             await roll_out(fleet)
+            before = len(looks)
             assert (await waiting).json["version"] == "1.1.0"
-            assert time.monotonic() - began < 1
+            assert len(looks) <= before + 1
         await recorder.close()
