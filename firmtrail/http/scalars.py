@@ -212,7 +212,7 @@ type Time = Annotated[
     str,
     Meta(
         pattern=rf"^{_TIME}{_END}",
-        description="an RFC 3339 time with an offset",
+        description="an RFC 3339 time with an offset, such as 2026-03-15T02:00:00Z",
         examples=["2026-03-14T09:30:00.000Z"],
         extra_json_schema={"format": "date-time"},
     ),
@@ -221,7 +221,8 @@ type AsOf = Annotated[
     str,
     Meta(
         pattern=rf"^(@(0|[1-9][0-9]{{0,15}})|{_TIME}){_END}",
-        description="@N for the first N events, or an RFC 3339 time with an offset",
+        description="@N for the first N events, or an RFC 3339 time with an offset, such as "
+        "2026-03-15T02:00:00Z",
         examples=["@8142", "2026-03-14T09:30:00.000Z"],
     ),
 ]

@@ -72,7 +72,7 @@ def types_of(names: Iterable[str]) -> frozenset[str]:
 
 def unknown_type(name: str) -> str:
     """Returns in words that there is no event of this name, and which have similar names."""
-    similar = get_close_matches(name.removeprefix("firmtrail."), TYPES, cutoff=0.5)
+    similar = get_close_matches(name.removeprefix("firmtrail."), TYPES)
     hint = f" (similar are {', '.join(similar)})" if similar else ""
     return f"there is no event {name[:80]}{hint}; docs/events.md lists the events"
 
