@@ -148,11 +148,11 @@ def _withdrawn(call: AnyCall, control: Control, counts: Iterable[VersionCount]) 
 
 def _run_withdrawn(call: AnyCall, control: Control, devices: int, key: ReleaseKey) -> Note:
     release = control.releases[key]
-    recall = _recall_of(control, key)
+    recall = recall_of(control, key)
     if recall is None:
         then = "Recall it to send them to a good version."
     elif (opening_ms := opens_at_ms(call, control, recall)) is not None:
-        then = f"A recall of it waits for its window, which opens at {time_text(opening_ms)}."
+        then = f"A recall of it waits for its window, which opens at {_minute(opening_ms)}."
     else:
         then = f"A recall of it {'is paused' if recall.phase == 'paused' else 'is under way'}."
     assert release.withdrawn_at_ms is not None, "a withdrawn release has a time"
@@ -169,7 +169,12 @@ def _run_withdrawn(call: AnyCall, control: Control, devices: int, key: ReleaseKe
     )
 
 
-def _recall_of(control: Control, key: ReleaseKey) -> RolloutState | None:
+def _minute(time_ms: int) -> str:
+    """Returns a time as people read it, to the minute."""
+    return f"{time_text(time_ms)[:16].replace('T', ' ')} UTC"
+
+
+def recall_of(control: Control, key: ReleaseKey) -> RolloutState | None:
     """Returns the newest recall of a release from all devices of its model."""
     recalls = control.deciding.get((key.model, key.version), ())
     return next((each for each in recalls if (each.cohort, each.tag) == (None, None)), None)

@@ -33,6 +33,16 @@ async def test_a_rollout_shows_its_states_failures_and_orders(fleet: Site) -> No
     assert "the service paused it: 1 of 1 outcomes failed" in shown
 
 
+async def test_a_rollout_says_who_paused_it_and_what_its_states_mean(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+    assert rollouts.MEANINGS["pending"] in await read_page(fleet, f"/rollouts/{rollout}")
+    await post(fleet, f"rollouts/{rollout}/pause")
+    shown = text_of(await read_page(fleet, f"/rollouts/{rollout}"))
+    assert "operator@example.org (for a test) paused it just now" in shown
+    assert "Nothing more is offered until somebody resumes it" in shown
+    assert rollouts.MEANINGS.keys() == rollouts.KINDS.keys()
+
+
 async def test_each_count_of_a_rollout_links_to_the_devices_that_it_counts(fleet: Site) -> None:
     rollout = await roll_out(fleet)
     await fail(fleet)

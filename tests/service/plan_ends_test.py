@@ -121,9 +121,14 @@ async def test_a_recall_outside_its_window_says_when_that_opens(fleet: Site) -> 
     says = f'waits for its window, opens <time datetime="{time_text(opens_ms)}"'
     for page in ("", "/rollouts", f"/rollouts/{recall}"):
         assert says in await read_page(fleet, page), page
+    opening = time_text(opens_ms)[:16].replace("T", " ")
     [note] = (await fleet.get(f"{P}/attention")).json["items"]
     assert note["says"].endswith(
-        f"A recall of it waits for its window, which opens at {time_text(opens_ms)}."
+        f"A recall of it waits for its window, which opens at {opening} UTC."
     )
+    html = await read_page(fleet, f"/rollouts/{recall}")
+    assert "<b>1</b><span>still run 1.1.0</span>" in html
+    assert "abort this recall, and recall the version again without a window" in html
+    assert f'/rollouts/{recall}">Look at the recall' in await read_page(fleet, "/releases/m/1.1.0")
     await set_clocks(fleet, opens_ms)
     assert "waits for its window" not in await read_page(fleet, f"/rollouts/{recall}")

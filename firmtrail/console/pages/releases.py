@@ -12,6 +12,7 @@ from firmtrail.console.confirm import Confirmation, ConfirmationForm, Figure
 from firmtrail.console.here import Moment
 from firmtrail.console.rows import OPERATE, PROJECT, PageQuery, action, page
 from firmtrail.events.fleet import ReleaseAdded
+from firmtrail.http.attention import recall_of
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.errors import NotFound
@@ -130,6 +131,7 @@ async def get_release(call: Call[PageQuery, None]) -> web.Response:
             for each in rollouts
         ],
         automatic=_automatic(now, state),
+        recall=recall_of(now.control, key),
     )
 
 

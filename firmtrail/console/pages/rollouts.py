@@ -70,6 +70,21 @@ KINDS = {
 """The colour of each state; `waiting` are all that were not offered anything yet."""
 
 
+MEANINGS = {
+    "installed": "It runs the version because of this order.",
+    "offered": "It learned of the version, and has reported no outcome yet.",
+    "failed": "Its latest outcome is a failure. It may try again.",
+    "exhausted": "It failed as often as the project allows, and is not offered the version again.",
+    "held": "Another rule decides, such as a pin; or this order offers nothing now: it is paused, "
+    "waits for its window or has ended, or the project is halted.",
+    "pending": "It learns of the version with its next call.",
+    "already": "It runs the version or a higher one, but not because of this order.",
+    "not_reached": "It is not among the percentage that is reached.",
+    "waiting": "It was not offered anything yet.",
+}
+"""The meaning of each state, in words for people."""
+
+
 class RolloutsQuery(PageQuery, frozen=True, kw_only=True):
     """Continues the list before a position."""
 
@@ -133,6 +148,7 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         failed = await rollout_failures.newest(now.reader, call.log_id, found)
         orders = await places.orders(call, now, stream(found.id))
         recent = await rollouts.recent_of(now.reader, call.log_id, found.id)
+        still = await _still_bad(call, now, found)
     counts, size = counted or await _shared_counts(call)
     now_ms, phase = call.services.access.now_ms(), phase_of(call, now.control, found)
     name, is_over = name_of(found), phase in {"aborted", "withdrawn"}
@@ -148,6 +164,8 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         reach=reach_of(call, now.control, found),
         counts=counts,
         kinds=KINDS,
+        meanings=MEANINGS,
+        still=still,
         times=_times(call, now.control, found, orders, seen=seen),
         window=window,
         picture=openings.from_start(window.times, found.start_at_ms, now_ms)
@@ -160,8 +178,15 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         failed=failed,
         reasons=rollout_failures.grouped(failed.failures),
         orders=[(words_of(each.recorded.event), each) for each in orders],
-        pause=_own_pause(found, orders),
+        pause=_pause_of(found, orders),
     )
+
+
+async def _still_bad(call: AnyCall, now: ConsistentRead, found: RolloutState) -> int | None:
+    """Returns how many devices still run the bad version of a recall; None for a rollout."""
+    if not found.is_rollback:
+        return None
+    return await rollout_devices.running_bad(now.reader, call.log_id, found)
 
 
 def _recall_of(control: Control, found: RolloutState) -> RolloutState | None:
@@ -252,14 +277,11 @@ _WORDS = {
 }
 
 
-def _own_pause(found: RolloutState, orders: list[GivenOrder]) -> GivenOrder | None:
-    """Returns the order by which the rollout paused itself, if it is still paused because of it."""
+def _pause_of(found: RolloutState, orders: list[GivenOrder]) -> GivenOrder | None:
+    """Returns the order by which the rollout paused, its own or a person's, if it is paused."""
     if found.phase != "paused":
         return None
-    last = next((each for each in orders if isinstance(each.recorded.event, RolloutPaused)), None)
-    if last is None or not isinstance(last.recorded.event, RolloutPaused):
-        return None
-    return last if last.recorded.event.failed is not None else None
+    return next((each for each in orders if isinstance(each.recorded.event, RolloutPaused)), None)
 
 
 async def get_rollout_devices(call: Call[RolloutDevicesPage, None]) -> web.Response:
