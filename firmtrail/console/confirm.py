@@ -95,7 +95,11 @@ class Confirmation(NamedTuple):
     back: Sequence[object]
     """The path of the page from which the person came."""
     numbers: Sequence[Figure] = ()
+    warnings: Sequence[str] = ()
     fields: Sequence[FormField] = ()
+    folded: Sequence[FormField] = ()
+    """Fields that are rarely needed, in a part that the person opens."""
+    folded_label: str = ""
     hidden: Mapping[str, str] = {}
     needs_reason: bool = False
     takes_reason: bool = True

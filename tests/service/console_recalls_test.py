@@ -64,13 +64,15 @@ async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> Non
     recalled = text_of(await read_page(fleet, f"/rollouts/{rollout}"))
     assert "Look at the recall" in recalled
     assert "Recall 1.1.0…" not in recalled
+    again = text_of(await read_page(fleet, "/releases/m/1.1.0/recall"))
+    assert f"A recall of 1.1.0 is under way already: {rollback}." in again
     assert (await fleet.get(f"{D}/update", "device")).json["version"] == "1.0.0"
 
 
 async def test_a_recall_may_have_a_window_of_its_own(fleet: Site) -> None:
     path = "/releases/m/1.1.0/recall"
     asked = await read_page(fleet, path)
-    assert "Send them only in a window that opens at" in text_of(asked)
+    assert "Send them only in a window It opens at" in text_of(asked)
     hidden: FormFields = {**hidden_fields(asked), "reason": "It burns"}
     wrong = {"window_cron": "0 2 * *", "window_for": "a while"}
     for fields in (wrong, {"window_for": "4 h"}, {"window_timezone": "Mars/Base"}):

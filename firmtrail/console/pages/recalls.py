@@ -25,7 +25,7 @@ from firmtrail.http.call import Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.errors import Fault, Invalid, NotFound
 from firmtrail.http.faults import faults_of
-from firmtrail.http.rollout_tries import unstarted
+from firmtrail.http.rollout_tries import recall_cautions, unstarted
 from firmtrail.http.route import Route
 from firmtrail.http.scalars import VersionText
 from firmtrail.projections import rollout_devices
@@ -83,14 +83,14 @@ class WindowResource(NamedTuple):
 _WINDOW = (
     FormField(
         "window_cron",
-        "Send them only in a window that opens at",
+        "It opens at",
         hint="Optional: a cron expression, 0 2 * * * is each day at 2:00. Without it they go back "
         "at any time, whatever windows the settings name.",
     ),
-    FormField("window_for", "and stays open for", hint="Such as 4 h."),
+    FormField("window_for", "It stays open for", hint="Such as 4 h."),
     FormField(
         "window_timezone",
-        "in the time zone",
+        "In the time zone",
         hint="Such as Europe/Berlin; device: each device's own. Empty: UTC.",
     ),
 )
@@ -104,18 +104,22 @@ async def get_recall(call: Call[RecallQuery, None]) -> web.Response:
         _check_known(now.control, model, bad)
         wanted = RollbackStarted(bad, model, rollout.BUCKETS, to)
         control.decide_rollback(now.control, wanted)
+        tried, now_ms = unstarted(call, wanted), call.services.access.now_ms()
         counts = await rollout_devices.rollback_counts(
             now.reader,
             (call.log_id, call.project),
-            unstarted(call, wanted),
+            tried,
             now.control,
-            now_ms=call.services.access.now_ms(),
+            now_ms=now_ms,
             looked_at_max=LOOKED_AT_MAX,
         )
         others = [key.version for key in offerable(now.control) if key.model == model]
     choices = [Choice("their previous versions", {"to": None}, to is None)]
     choices += [Choice(each, {"to": each}, each == to) for each in others if each != bad]
-    asked = _recall_of(model, bad, to, counts)._replace(choices=choices[:CHOICES_MAX])
+    asked = _recall_of(model, bad, to, counts)._replace(
+        choices=choices[:CHOICES_MAX],
+        warnings=recall_cautions(now.control, tried, counts.devices, now_ms),
+    )
     return confirm.page(call, asked, size=now.size)
 
 
@@ -139,7 +143,9 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
         button=f"Recall {bad}",
         back=("releases", model, bad),
         numbers=_numbers(counts),
-        fields=_WINDOW if to else (_FALLBACK, *_WINDOW),
+        fields=() if to else (_FALLBACK,),
+        folded=_WINDOW,
+        folded_label="Send them only in a window",
         hidden={"to": to} if to else {},
         table=_returns(counts),
         choices_label="Send them to:",
