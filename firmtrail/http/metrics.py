@@ -6,6 +6,7 @@ multiprocess mode: PROMETHEUS_MULTIPROC_DIR names the folder before the library 
 present state of a process is computed for each scrape, by the worker that answers it.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, override
@@ -157,13 +158,16 @@ class Metrics:
     def observer(self, protocol: str, method: str, route: str) -> Observe:
         """Returns the function that counts a request of one route: call it with status and
         seconds."""
-        observers: dict[int, Callable[[float], None]] = {}
+        children: dict[int, Histogram] = {}
 
         def observe(status: int, seconds: float) -> None:
-            if status not in observers:
-                child = self._requests.labels(protocol, method, route, str(status))
-                observers[status] = child.observe
-            observers[status](seconds)
+            child = children.get(status)
+            if child is None:
+                child = children[status] = self._requests.labels(
+                    protocol, method, route, str(status)
+                )
+            child._sum.inc(seconds)  # noqa: SLF001 (its observe() looks at one bound after another)
+            child._buckets[bisect_left(_BUCKETS_S, seconds)].inc(1)  # noqa: SLF001
 
         return observe
 

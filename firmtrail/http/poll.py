@@ -26,5 +26,5 @@ def poll_after(call: AnyCall) -> str:
 
 def jittered_s(interval_s: int) -> int:
     """Returns the interval, a little longer or shorter each time."""
-    spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (it spreads load and is no secret)
+    spread = 1 + JITTER * (2 * random.random() - 1)  # noqa: S311 (it spreads load and is no secret)
     return max(1, round(interval_s * spread))

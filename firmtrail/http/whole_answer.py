@@ -7,6 +7,7 @@ versions of HTTP, a connection that ends. For a small answer, this takes longer 
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http_writer import _serialize_headers
 
 SENT_EASILY_BYTES = 32 * 1024
 """An answer of this size fits into the buffers of any connection whose client reads."""
@@ -35,16 +36,14 @@ class WholeAnswer(web.Response):
 
     async def send(self, request: web.BaseRequest) -> Finished:
         """Sends an easy answer."""
-        headers, body = self._headers, self._body or b""
+        headers, body, transport = self._headers, self._body or b"", request.transport
         assert isinstance(body, bytes), "an easy answer has no other body"
+        if transport is None or transport.is_closing():
+            return self, True
         if self._status not in _BODILESS:
             headers[hdrs.CONTENT_LENGTH] = str(len(body))
         headers[hdrs.DATE] = rfc822_formatted_time()
+        head = _serialize_headers(f"HTTP/1.1 {self._status} {self._reason}", headers)
+        transport.write(head + body)
         self._keep_alive = True
-        writer = request.writer
-        try:
-            await writer.write_headers(f"HTTP/1.1 {self._status} {self._reason}", headers)
-            await writer.write_eof(body)
-        except ConnectionError:
-            return self, True
         return self, False
