@@ -51,9 +51,11 @@ def of_tag(tag: str) -> str:
 def add_move(changes: LabelChanges, before: DeviceState | None, after: DeviceState) -> None:
     """Adds the cells that a device left and entered to the changes; a cell that it left and entered
     again stays among them, so that the rows do not depend on where commits end."""
-    runs_on = before is not None and before.version == after.version
-    if runs_on and _labelled(before) == _labelled(after):
-        return
+    if before is not None:
+        if not (before.cohort or before.tags or after.cohort or after.tags):
+            return
+        if before.version == after.version and _labelled(before) == _labelled(after):
+            return
     left, entered = _cells_of(before), _cells_of(after)
     for cell in left - entered:
         changes[cell] = changes.get(cell, 0) - 1

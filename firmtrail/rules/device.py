@@ -272,16 +272,27 @@ def _moved(state: DeviceState, version: str, at: Placed, later: LaterReport | No
     if later is None:
         if version == state.version:
             return state
-        run = replace(state, version=version, since_ms=at.time_ms, previous_version=state.version)
-        return replace(run, run_place=at.place, run_position=at.position)
+        return replace(
+            state,
+            version=version,
+            since_ms=at.time_ms,
+            previous_version=state.version,
+            run_place=at.place,
+            run_position=at.position,
+        )
     following, first = (later.place, later.position), (state.run_place, state.run_position)
     if following == first and version == state.version:
         return replace(state, since_ms=at.time_ms, run_place=at.place, run_position=at.position)
     if following == first:
         return replace(state, previous_version=version)
     if following > first and version != state.version:
-        run = replace(state, since_ms=later.time_ms, previous_version=version)
-        return replace(run, run_place=later.place, run_position=later.position)
+        return replace(
+            state,
+            since_ms=later.time_ms,
+            previous_version=version,
+            run_place=later.place,
+            run_position=later.position,
+        )
     return state
 
 
