@@ -77,24 +77,43 @@ class Target(NamedTuple):
     connection: _Connection
     positions: int
     """How many positions a partition of `events` holds."""
+    made: SyntheticLog
 
 
-async def fill(
-    dsn: str, devices: int, reports: int, positions: int = dividing.RANGE_POSITIONS
-) -> Filled:
-    """Appends the registrations of a fleet and reports to the only log of a new database, which was
-    migrated with as many positions for each partition."""
-    connection = await postgres.connect(dsn)
-    began = time.monotonic()
-    keys = await _without_keys(connection)
-    await _copied(Target(dsn, connection, positions), devices, reports)
-    copied = time.monotonic()
-    await _with_keys(connection, keys)
-    keyed = time.monotonic()
-    await connection.execute("VACUUM (FREEZE, ANALYZE)")
-    await connection.execute("CHECKPOINT")
-    await connection.close()
-    return Filled(copied - began, keyed - copied, time.monotonic() - keyed)
+class Filling:
+    """Fills the only log of a new database, which was migrated with as many positions for each
+    partition: first with the registrations of a fleet, then with reports, in any number of parts.
+    After each part, the database is complete."""
+
+    def __init__(self, dsn: str, devices: int, positions: int = dividing.RANGE_POSITIONS) -> None:
+        self._dsn = dsn
+        self._devices = devices
+        self._positions = positions
+        self._made: SyntheticLog | None = None
+
+    async def add(self, reports: int) -> Filled:
+        """Appends reports, after the registrations if this is the first part."""
+        connection = await postgres.connect(self._dsn)
+        began = time.monotonic()
+        keys = await _without_keys(connection)
+        is_first = self._made is None
+        made = self._made = self._made or await self._empty(connection)
+        target = Target(self._dsn, connection, self._positions, made)
+        await _copied(target, self._devices if is_first else 0, reports)
+        copied = time.monotonic()
+        await _with_keys(connection, keys)
+        keyed = time.monotonic()
+        await connection.execute("VACUUM (FREEZE, ANALYZE)")
+        await connection.execute("CHECKPOINT")
+        await connection.close()
+        return Filled(copied - began, keyed - copied, time.monotonic() - keyed)
+
+    async def _empty(self, connection: _Connection) -> SyntheticLog:
+        """Returns a log that continues the one in the database and has no device yet."""
+        [[log_id, size, frontier, newest_ms]] = await connection.fetch(_HEAD, PROJECT)
+        at_ms = max(newest_ms, time.time_ns() // 1_000_000)
+        end = End(log_id, size, merkle.from_text(frontier), at_ms)
+        return SyntheticLog(end, self._devices)
 
 
 async def _without_keys(connection: _Connection) -> list[asyncpg.Record]:
@@ -115,18 +134,17 @@ async def _with_keys(connection: _Connection, keys: Sequence[asyncpg.Record]) ->
 
 
 async def _copied(to: Target, devices: int, reports: int) -> None:
-    [[log_id, size, frontier, newest_ms]] = await to.connection.fetch(_HEAD, PROJECT)
-    at_ms = max(newest_ms, time.time_ns() // 1_000_000)
-    made = SyntheticLog(End(log_id, size, merkle.from_text(frontier), at_ms), devices)
-    await _copy(to, made, made.registrations(), ("registering", devices))
-    await _copy(to, made, made.reports(reports), ("reporting", reports))
-    await _copy(to, made, made.summaries(), ("current state", devices))
+    """Appends the registrations of devices and reports, and writes the views' rows of all."""
+    made, log_id, size = to.made, to.made.end.log_id, to.made.end.size
+    if devices:
+        await _copy(to, made.registrations(), ("registering", devices))
+    await _copy(to, made.reports(reports), ("reporting", reports))
+    await to.connection.execute("TRUNCATE device_current, fleet_versions")
+    await _copy(to, made.summaries(), ("current state", made.devices))
     await to.connection.execute(_IDENTIFY, log_id, size)
 
 
-async def _copy(
-    to: Target, made: SyntheticLog, pages: Iterator[Rows], shown: tuple[str, int]
-) -> None:
+async def _copy(to: Target, pages: Iterator[Rows], shown: tuple[str, int]) -> None:
     """Copies pages of rows, moves the head after each, and adds partitions where they are due."""
     what, total = shown
     with Progress() as progress:
@@ -136,7 +154,7 @@ async def _copy(
                 await to.connection.copy_records_to_table(
                     table, records=rows, columns=COLUMNS[table]
                 )
-            await _move_head(to, made.end)
+            await _move_head(to, to.made.end)
             done = page.get("events") or page.get("device_current") or ()
             progress.advance(task, len(done))
 

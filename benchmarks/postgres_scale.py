@@ -1,20 +1,29 @@
-"""Measures a PostgreSQL with a large log, and next to it one with a tenth of the reports.
+"""Measures a PostgreSQL with a large log, and next to it a copy from when it had half the reports.
 
-Both are filled by COPY (`benchmarks/postgres_fill.py`), in one cluster. Reports go to both in
-turns, so a machine that gets slower does so for both.
+It is filled by COPY (`benchmarks/postgres_fill.py`). Reports go to both in turns, so a machine that
+gets slower does so for both.
 """
 
 import asyncio
 import contextlib
-import resource
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import fleet, postgres_fill, processes, rebuild, scale, short, table
+from benchmarks import (
+    fleet,
+    postgres_archive,
+    postgres_fill,
+    processes,
+    rebuild,
+    scale,
+    short,
+    table,
+)
 from benchmarks.fleet import Fleet
 from benchmarks.processes import Tokens
 from benchmarks.rounds import take_turns
@@ -24,14 +33,13 @@ from benchmarks.verify import Ledger
 from firmtrail.database import postgres
 from tests.postgres_server import PostgresServer
 
-FEWER = 10
 PARTITIONS = 8
-"""About how many each log is in."""
+"""About how many the large log is in."""
 
 SETTINGS = ("shared_buffers=2GB", "max_wal_size=8GB", "maintenance_work_mem=1GB")
 """Suit a database of this size: PostgreSQL's own settings are for a small one."""
 
-TO_FEWER = Bound(0.8, 1)
+TO_FEWER = Bound(1 / 1.2, 1)
 """Reports to the large log are no slower than those to the small one by more than a fifth."""
 
 _SIZES = """\
@@ -50,7 +58,6 @@ _FULL = "SELECT name FROM event_partitions WHERE start IS NOT NULL AND stop IS N
 class Filled(NamedTuple):
     """Describes a database that contains a fleet."""
 
-    name: str
     dsn: str
     events: int
     tokens: Tokens
@@ -63,22 +70,28 @@ def run(devices: int, reports: int) -> tuple[list[Row], list[str]]:
     """Measures with these numbers; returns the rows and the faults."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(PostgresServer(durable=True, settings=SETTINGS))
-        few = _filled(server, "few", (devices, reports // FEWER))
-        many = _filled(server, "many", (devices, reports))
-        rows = _said(_fill_rows(many))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firmtrail-bench-")))
+        few, many = _filled(server, devices, reports)
+        rows = _said(_fill_rows(few, many))
         rows += _said(_dumped(server, many))
+        rows += _said(postgres_archive.rows(many.dsn, folder, many.events))
         faults = _served(few, many, Fleet(devices), rows)
     return rows, faults
 
 
-def _filled(server: PostgresServer, name: str, size: tuple[int, int]) -> Filled:
-    """Fills a new database with this many devices and reports."""
-    dsn, began = server.create_database(name), datetime.now(UTC)
-    positions = sum(size) // PARTITIONS
+def _filled(server: PostgresServer, devices: int, reports: int) -> tuple[Filled, Filled]:
+    """Fills a new database with this many devices and reports; returns a copy from halfway, too."""
+    dsn, began, half = server.create_database("many"), datetime.now(UTC), reports // 2
+    positions = (devices + reports) // PARTITIONS
     tokens = processes.prepare(dsn, f"--positions={positions}")
-    took = asyncio.run(postgres_fill.fill(dsn, *size, positions))
-    when = began + (datetime.now(UTC) - began) / 2
-    return Filled(name, dsn, sum(size), tokens, took, f"{when:%Y-%m-%dT%H:%M:%S}.000Z")
+    filling = postgres_fill.Filling(dsn, devices, positions)
+    took = asyncio.run(filling.add(half))
+    when = f"{began + (datetime.now(UTC) - began) / 2:%Y-%m-%dT%H:%M:%S}.000Z"
+    copy = server.create_database("few", "many")
+    few = Filled(copy, devices + half, tokens, took, when)
+    when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}.000Z"
+    took = asyncio.run(filling.add(reports - half))
+    return few, Filled(dsn, devices + reports, tokens, took, when)
 
 
 def _served(few: Filled, many: Filled, devices: Fleet, rows: list[Row]) -> list[str]:
@@ -92,8 +105,9 @@ def _served(few: Filled, many: Filled, devices: Fleet, rows: list[Row]) -> list[
         past = (many.tokens.admin, many.when)
         rows += _said(scale.past_reads(large, devices, past, many.events // 2))
         rows += _said(_sizes(many))
-        rows += _said(_verified(many))
         rows += _said(rebuild.rows(many.dsn, large.port, services[1].ledger, devices))
+        project = f"--project={fleet.PROJECT}"
+        rows += _said(processes.audited("audit verify", many.events, many.dsn, project))
         for service in services:
             service.ledger.check(service.port, service.tokens.admin)
     return [fault for service in services for fault in service.ledger.faults]
@@ -120,10 +134,10 @@ def _compared(few: Service, many: Service) -> Iterator[Row]:
         yield at_many.row(at_few, TO_FEWER if writes else None)
 
 
-def _fill_rows(filled: Filled) -> list[Row]:
-    took, events = filled.took, filled.events
+def _fill_rows(few: Filled, many: Filled) -> list[Row]:
+    added, took = many.events - few.events, many.took
     return [
-        Row(name="fill: COPY without keys", value=events / took.copied_s, unit="events/s"),
+        Row(name="fill: COPY without keys", value=added / took.copied_s, unit="events/s"),
         Row(name="fill: keys of the tables", value=took.keyed_s, unit="s"),
         Row(name="fill: VACUUM (FREEZE, ANALYZE)", value=took.vacuumed_s, unit="s"),
     ]
@@ -160,26 +174,6 @@ async def _full_partition(dsn: str) -> str:
     name = await connection.fetchval(_FULL)
     await connection.close()
     return str(name)
-
-
-def _verified(filled: Filled) -> list[Row]:
-    """Audits the whole log; returns the events in a second of time, and of the audit's
-    processor time, which a busy machine changes less."""
-    program = f"{processes.PROGRAMS}/firmtrail"
-    command = [program, "--database", filled.dsn, "audit", "verify", "--project", fleet.PROJECT]
-    began, processor_s = time.perf_counter(), _processor_s_of_children()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    took_s, worked_s = time.perf_counter() - began, _processor_s_of_children() - processor_s
-    return [
-        Row(name="audit verify", value=filled.events / took_s, unit="events/s"),
-        Row(name="audit verify, processor", value=filled.events / worked_s, unit="events/s"),
-    ]
-
-
-def _processor_s_of_children() -> float:
-    """Returns the processor time of the child processes that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _sizes(filled: Filled) -> list[Row]:

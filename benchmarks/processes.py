@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks import fleet
+from benchmarks.table import Row
 from tests.ports import free_port
 
 START_S_MAX = 60
@@ -56,12 +58,15 @@ def seed_shape(dsn: str, devices: int) -> contextlib.AbstractContextManager[int]
 
 
 @contextlib.contextmanager
-def firmtrail(database: str, *, workers: int = 1) -> Iterator[Firmtrail]:
-    """Serves a prepared database."""
+def firmtrail(
+    database: str, *, workers: int = 1, options: Sequence[str] = ()
+) -> Iterator[Firmtrail]:
+    """Serves a prepared database, with these options; nothing is published of a PostgreSQL without
+    any."""
     port = free_port()
     command = [f"{PROGRAMS}/firmtrail", "--database", database, "serve", f"--port={port}"]
-    command += [f"--workers={workers}"]
-    if database.startswith("postgresql"):
+    command += [f"--workers={workers}", *options]
+    if database.startswith("postgresql") and not options:
         command.append("--no-publishing")  # there is no key, and publishing is not measured
     began = time.perf_counter()
     with running(command) as process:
@@ -109,6 +114,23 @@ def memory_mib(pid: int) -> tuple[float, float]:
 def _memory_kib(pid: str) -> dict[str, int]:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return {line.split()[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
+
+
+def audited(name: str, events: int, database: str, *what: str | Path) -> Iterator[Row]:
+    """Audits a log of as many events; yields the events in a second of time, and of the audit's
+    processor time, which a busy machine changes less."""
+    command = [f"{PROGRAMS}/firmtrail", "--database", database, "audit", "verify", *what]
+    began, processor_s = time.perf_counter(), _processor_s_of_children()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    took_s, worked_s = time.perf_counter() - began, _processor_s_of_children() - processor_s
+    yield Row(name=name, value=events / took_s, unit="events/s")
+    yield Row(name=f"{name}, processor", value=events / worked_s, unit="events/s")
+
+
+def _processor_s_of_children() -> float:
+    """Returns the processor time of the child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @contextlib.contextmanager

@@ -27,6 +27,8 @@ MODEL = "m1"
 FIRST_SERIAL = 1 << 48
 """The ids of the reports begin here: those that `Fleet` makes begin at 0."""
 
+type SubtreeRow = tuple[int, int, int, str]
+
 type Rows = dict[str, list[tuple[int | str | None, ...]]]
 """Rows by table, each in the order of `COLUMNS`."""
 
@@ -68,7 +70,7 @@ class Counts:
         self._now = Counter[str]()
         self._changed: set[str] = set()
         self._bucket = 0
-        self._kept: list[tuple[str, int, int]] = []
+        self._kept: dict[tuple[str, int], int] = {}
 
     def add(self, position: int, version: str, added: int) -> None:
         if (bucket := position // BUCKET_EVENTS) != self._bucket:
@@ -78,13 +80,13 @@ class Counts:
         self._changed.add(version)
 
     def _keep(self) -> None:
-        self._kept += [(each, self._bucket, self._now[each]) for each in self._changed]
+        self._kept |= {(each, self._bucket): self._now[each] for each in self._changed}
         self._changed.clear()
 
     def all(self) -> list[tuple[str, int, int]]:
         """Returns (version, bucket, devices); the version is "" before a device's first report."""
         self._keep()
-        return self._kept
+        return [(*key, devices) for key, devices in self._kept.items()]
 
 
 class SyntheticLog:
@@ -92,23 +94,23 @@ class SyntheticLog:
 
     def __init__(self, end: End, devices: int) -> None:
         self.end = end
-        self._devices = devices
+        self.devices = devices
         self._registered_ms = end.recorded_at_ms
         none = [-1] * devices
         self._version, self._previous = array("b", none), array("b", none)
         self._position, self._last_ms = array("q", none), array("q", none)
         self._counts = Counts()
-        self._completed: list[merkle.Subtree] = []
+        self._serial = FIRST_SERIAL
 
     def registrations(self) -> Iterator[Rows]:
         """Yields the rows that registering the fleet adds."""
-        for numbers in batched(range(self._devices), PAGE_EVENTS):
+        for numbers in batched(range(self.devices), PAGE_EVENTS):
             yield self._registered(numbers)
 
     def _registered(self, numbers: Sequence[int]) -> Rows:
         log_id, at_ms = self.end.log_id, self._registered_ms
         rows: Rows = {table: [] for table in REGISTERED}
-        events, secrets, attributes, moves = rows.values()
+        events, secrets, attributes, moves, subtrees = rows.values()
         for position, number in enumerate(numbers, self.end.size):
             name, secret_id = fleet.name(number), f"k_{number:032x}"
             event_id, entry = f"s.{number:032x}", _registration(name, number, at_ms)
@@ -118,29 +120,30 @@ class SyntheticLog:
             attributes.append((log_id, GENERATION, name, position, MODEL, "", 0, 0))
             moves.append((log_id, GENERATION, position, None, None, MODEL, ""))
             self._counts.add(position, "", 1)
-        self._append([str(event[-1]) for event in events], at_ms)
+        subtrees += self._append([str(event[-1]) for event in events], at_ms)
         return rows
 
     def reports(self, reports: int) -> Iterator[Rows]:
         """Yields the rows that reports of random devices add, recorded while they are made."""
-        for serials in batched(range(FIRST_SERIAL, FIRST_SERIAL + reports), PAGE_EVENTS):
+        first, self._serial = self._serial, self._serial + reports
+        for serials in batched(range(first, self._serial), PAGE_EVENTS):
             yield self._reported(serials)
 
     def _reported(self, serials: Sequence[int]) -> Rows:
         log_id, began_ms = self.end.log_id, self.end.recorded_at_ms
         step_ms = max(0, time.time_ns() // 1_000_000 - began_ms) / len(serials)
         rows: Rows = {table: [] for table in REPORTED}
-        events, history, moves = rows.values()
+        events, history, moves, subtrees = rows.values()
         for n, serial in enumerate(serials):
             position, at_ms = self.end.size + n, began_ms + int(n * step_ms)
-            number = int(random.random() * self._devices)
+            number = int(random.random() * self.devices)
             name, (left, version) = fleet.name(number), self._update(number, position, at_ms)
             event_id, entry = f"r.{serial:016x}", _report(name, serial, version, at_ms)
             events.append((log_id, position, f"device/{name}", event_id, at_ms, entry))
             place = (log_id, GENERATION, name, at_ms, position)
             history.append((*place, 1, version, "installed", at_ms, at_ms, at_ms, 0, 0))
             moves.append((log_id, GENERATION, position, MODEL, left, MODEL, version))
-        self._append([str(event[-1]) for event in events], at_ms)
+        subtrees += self._append([str(event[-1]) for event in events], at_ms)
         return rows
 
     def _update(self, number: int, position: int, at_ms: int) -> tuple[str, str]:
@@ -154,24 +157,20 @@ class SyntheticLog:
         self._counts.add(position, entered, 1)
         return left, entered
 
-    def _append(self, entries: Sequence[str], recorded_at_ms: int) -> None:
+    def _append(self, entries: Sequence[str], recorded_at_ms: int) -> Iterator[SubtreeRow]:
+        """Adds the entries to the tree; returns the rows of the subtrees that they complete."""
         leaves = [merkle.leaf_hash(entry.encode()) for entry in entries]
         frontier, completed = merkle.extend(self.end.frontier, self.end.size, leaves)
-        self._completed += completed
-        size = self.end.size + len(entries)
-        self.end = End(self.end.log_id, size, frontier, recorded_at_ms)
+        log_id, size = self.end.log_id, self.end.size + len(entries)
+        self.end = End(log_id, size, frontier, recorded_at_ms)
+        return ((log_id, level, number, node.hex()) for level, number, node in completed)
 
     def summaries(self) -> Iterator[Rows]:
-        """Yields the rows that depend on all events, which the other methods have made before."""
+        """Yields the rows that depend on all events so far."""
         log_id = self.end.log_id
         counts = self._counts.all()
         yield {"fleet_versions": [(log_id, GENERATION, MODEL, *count) for count in counts]}
-        yield {
-            "subtrees": [
-                (log_id, level, number, node.hex()) for level, number, node in self._completed
-            ]
-        }
-        for numbers in batched(range(self._devices), PAGE_EVENTS):
+        for numbers in batched(range(self.devices), PAGE_EVENTS):
             yield {"device_current": [self._current(number) for number in numbers]}
 
     def _current(self, number: int) -> tuple[int | str | None, ...]:
@@ -185,8 +184,8 @@ class SyntheticLog:
         return (*device, *ran, at_ms, position, now, "installed", position, at_ms, *rest)
 
 
-REGISTERED = ("events", "device_secrets", "device_attributes", "fleet_moves")
-REPORTED = ("events", "device_history", "fleet_moves")
+REGISTERED = ("events", "device_secrets", "device_attributes", "fleet_moves", "subtrees")
+REPORTED = ("events", "device_history", "fleet_moves", "subtrees")
 
 
 def _registration(name: str, number: int, at_ms: int) -> str:
