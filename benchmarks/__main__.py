@@ -7,6 +7,8 @@ misses the minimum that the design asks for, or an acknowledged report is not in
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import (
@@ -15,6 +17,7 @@ from benchmarks import (
     protocols,
     scale,
     short,
+    slow_receiver,
     steering,
     table,
 )
@@ -41,6 +44,9 @@ def main() -> int:
     longer.add_argument(
         "--protocols", action="store_true", help="only devices of other protocols, next to our own"
     )
+    longer.add_argument(
+        "--webhooks", action="store_true", help="only reports, next to a slow receiver of a webhook"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--reports", type=int, default=scale.REPORTS, help="for the scale ones")
     parser.add_argument(
@@ -61,16 +67,17 @@ def main() -> int:
 
 
 def _measured(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
-    if options.steering:
-        return steering.run(options.devices)
-    if options.console:
-        return console_pages.run(options.devices)
-    if options.protocols:
-        return protocols.run()
-    if options.postgres_scale:
-        return postgres_scale.run(options.devices, options.reports)
-    if options.scale:
-        return scale.run(options.reports)
+    longer: dict[str, Callable[[], tuple[list[Row], list[str]]]] = {
+        "steering": partial(steering.run, options.devices),
+        "console": partial(console_pages.run, options.devices),
+        "protocols": protocols.run,
+        "webhooks": slow_receiver.run,
+        "postgres_scale": partial(postgres_scale.run, options.devices, options.reports),
+        "scale": partial(scale.run, options.reports),
+    }
+    for name, run in longer.items():
+        if getattr(options, name):
+            return run()
     rows, faults = short.run()
     spoken, more_faults = protocols.run()
     return [*rows, *spoken], [*faults, *more_faults]
