@@ -313,7 +313,7 @@ def _logger(route: Route) -> Callable[[AnyCall, int, float, str | None], None]:
             route=path,
             path=call.request.rel_url.raw_path,
             status=status,
-            duration_ms=round(seconds * 1000, 3),
+            duration_ms=round(seconds * 1_000_000) / 1000,
             actor=caller.actor,
             address=call.address,
             request_id=call.request_id,

@@ -3,9 +3,12 @@
 import asyncio
 import io
 import logging
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import override
 
+import msgspec
 import pytest
 import structlog
 
@@ -57,6 +60,16 @@ async def test_a_thread_writes_its_lines_immediately() -> None:
     logs.configure(stream)
     await asyncio.to_thread(structlog.get_logger().info, "request")
     assert len(stream.taken) == 1
+
+
+def test_a_line_has_its_time_in_utc_with_microseconds() -> None:
+    stream = Stream()
+    logs.configure(stream)
+    began = datetime.now(UTC)
+    structlog.get_logger().info("request")
+    text = msgspec.json.decode(stream.taken[0])["timestamp"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text)
+    assert began <= datetime.fromisoformat(text) <= datetime.now(UTC)
 
 
 async def test_a_broken_pipe_stops_nothing() -> None:
