@@ -15,7 +15,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from itertools import batched, chain, repeat
+from itertools import batched
 from pathlib import Path
 from time import monotonic
 
@@ -179,13 +179,16 @@ def select(connection: sqlite3.Connection, statement: Statement) -> list[Row]:
     found: list[Row] = []
     for rows in batched(given.rows, GIVEN_ROWS[-1]):
         prepared = next(size for size in GIVEN_ROWS if size >= len(rows))
-        values = chain(*rows, repeat(None, (prepared - len(rows)) * len(rows[0])))
-        with_rows = _with_rows(text, given.columns, prepared)
-        found += _execute(connection, with_rows, (*values, len(rows), *args))
+        values: list[Value] = []
+        for row in rows:
+            values += row
+        values += [None] * ((prepared - len(rows)) * len(rows[0]))
+        values += (len(rows), *args)
+        found += _execute(connection, _with_rows(text, given.columns, prepared), values)
     return found
 
 
-def _execute(connection: sqlite3.Connection, text: str, args: tuple[Value, ...]) -> list[Row]:
+def _execute(connection: sqlite3.Connection, text: str, args: Sequence[Value]) -> list[Row]:
     if not _is_select(text):
         return connection.execute(text, args).fetchall()
     packed = _PACKED.get(text)
@@ -258,7 +261,7 @@ def _is_select(text: str) -> bool:
     return re.search(r"\b(INSERT|UPDATE|DELETE|CREATE|PRAGMA|BEGIN)\b", text) is None
 
 
-def _pack(connection: sqlite3.Connection, text: str, args: tuple[object, ...]) -> str:
+def _pack(connection: sqlite3.Connection, text: str, args: Sequence[Value]) -> str:
     """Returns the SELECT packed into one JSON text. Its ORDER BY stays in force under
     json_group_array: SQLite omits a subquery's ORDER BY only in joins."""
     cursor = connection.execute(f"SELECT * FROM ({text}) LIMIT 0", args)

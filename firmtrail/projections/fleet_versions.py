@@ -9,7 +9,6 @@ of the devices of each cohort and of each tag (`projections/fleet_labels.py`).
 A read takes a few lookups a cell, however many buckets there are.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -234,12 +233,12 @@ def apply(log_id: int, generation: int, moves: Sequence[CellMove]) -> list[State
 def _changes(moves: Iterable[CellMove]) -> list[tuple[str, str, int]]:
     """Returns the change of each cell named, including 0, so that the rows do not depend on where
     commits end."""
-    changes: Counter[FleetCell] = Counter()
+    changes: dict[FleetCell, int] = {}
     for _, left, entered in moves:
         if left is not None:
-            changes[left] -= 1
+            changes[left] = changes.get(left, 0) - 1
         if entered is not None:
-            changes[entered] += 1
+            changes[entered] = changes.get(entered, 0) + 1
     return [(*cell, devices) for cell, devices in sorted(changes.items())]
 
 

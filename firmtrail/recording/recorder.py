@@ -164,9 +164,9 @@ class Recorder:
                 queue.start(self._commit_reports(log_id, queue, self._batch(queue)))
 
     def _may_send_ahead(self, queue: Queue) -> bool:
-        is_next = self._db.plays_in_turn and queue.in_flight == 1 and not queue.is_command_in_flight
-        is_full = queue.waiting >= queue.half
-        return is_next and is_full and isinstance(queue.units[0], ReportsUnit)
+        if not self._db.plays_in_turn or queue.in_flight != 1 or queue.is_command_in_flight:
+            return False
+        return queue.waiting >= queue.half and isinstance(queue.units[0], ReportsUnit)
 
     def _batch(self, queue: Queue) -> Batch:
         """Returns the reports of the next commit. Where scripts are played in turn, they are taken
