@@ -6,7 +6,7 @@ import re
 import pytest
 from structlog.testing import capture_logs
 
-from firmtrail.database.database import Database
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.http import errors
 from firmtrail.http.api import operations
 from firmtrail.http.fleet_metrics import FleetTotals
@@ -98,7 +98,7 @@ async def test_closing_the_totals_ends_a_read_for_a_scrape(db: Database) -> None
     scrape = asyncio.create_task(totals.text())
     await asyncio.sleep(0)
     await totals.close()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(Unavailable):
         await scrape
 
 
