@@ -117,8 +117,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: list[str] | UnsetType = UNSET
     """In a dry run: why it would not offer anything yet, and why its plan may never end."""
     waits_for: list[str] | UnsetType = UNSET
-    """Of a single one, now: why it offers nothing, or not to all of its devices, and what ends the
-    phase of its plan."""
+    """Of a single one, now: why it offers nothing, or not to all of its devices, what ends the
+    phase of its plan, and why a phase may never end."""
     progress: RolloutProgress | UnsetType = UNSET
     devices: NamedDevices | UnsetType = UNSET
     returns: list[Return] | UnsetType = UNSET
