@@ -5,8 +5,10 @@ change, leave and come back; texts, of which some are erased; members, tokens, s
 several sizes, with the key and the published checkpoints next to it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from firmtrail.access.credentials import new_secret
@@ -44,6 +46,17 @@ DEVICES = [f"d{number}" for number in range(12)]
 VERSIONS = ("1.0.0", "1.1.0", "1.1.1", "2.0.0-rc.1", "2.0.0")
 ROUNDS = 28
 """Of reports: log 1 gets more than a tile of them."""
+
+
+async def with_everything(db: Database) -> Mapping[str, bytes]:
+    """Fills as `fill`; returns the key and the checkpoints, by the names of their files."""
+    with TemporaryDirectory() as folder:
+        await fill(db, Path(folder) / "filled")
+        return _files_in(Path(folder))
+
+
+def _files_in(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir()}
 
 
 async def fill(db: Database, path: Path) -> None:

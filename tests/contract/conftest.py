@@ -1,6 +1,6 @@
 """Fixtures of several contract tests."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,8 @@ import pytest
 from firmtrail.access.lookup import Access
 from firmtrail.database.database import Database
 from tests.contract.moving import Move, new_move, other_database
+from tests.databases import Fill, with_nothing
+from tests.filled import with_everything
 from tests.people import new_access
 from tests.postgres_server import PostgresServer
 
@@ -27,8 +29,16 @@ async def other_url(back_end: PostgresServer | None, tmp_path: Path) -> AsyncIte
 
 
 @pytest.fixture
-async def move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
-    async with new_move(db, other_url, tmp_path) as move:
+def fill(request: pytest.FixtureRequest) -> Fill:
+    """Fills the database of a test that moves a project."""
+    return with_everything if "move" in request.fixturenames else with_nothing
+
+
+@pytest.fixture
+async def move(
+    db: Database, made: Mapping[str, bytes], other_url: str, tmp_path: Path
+) -> AsyncIterator[Move]:
+    async with new_move(db, other_url, made, tmp_path) as move:
         yield move
 
 

@@ -1,7 +1,7 @@
 """Moves a project between two databases of a kind, for tests, by the steps of the command."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from firmtrail import config
@@ -29,7 +29,6 @@ from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from tests import databases
 from tests.databases import INSTANCE, sqlite_template, write
-from tests.filled import fill
 from tests.postgres_server import PostgresServer
 
 WANTED = ProjectMoveStarted("eu", "https://eu.example")
@@ -97,9 +96,14 @@ async def other_database(back_end: PostgresServer | None, folder: Path) -> Async
 
 
 @contextlib.asynccontextmanager
-async def new_move(db: Database, other_url: str, tmp_path: Path) -> AsyncIterator[Move]:
-    """Fills a database with data of every kind; the other one belongs to the instance eu."""
-    await fill(db, tmp_path / "filled")
+async def new_move(
+    db: Database, other_url: str, files: Mapping[str, bytes], tmp_path: Path
+) -> AsyncIterator[Move]:
+    """Moves from a database that has data of every kind, and was filled with these files; the other
+    one belongs to the instance eu."""
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o600)
     signer = Signer(INSTANCE, signing_key.read(tmp_path / "filled.key"))
     store = CheckpointFile(tmp_path / "filled.checkpoints")
     publisher = Publisher(db, MinimumSizes(), signer, store)

@@ -83,7 +83,6 @@ async def until_said(device: General, text: str) -> None:
     await wait_for(is_said, f"swupdate prints {text}")
 
 
-@pytest.mark.timeout(300)
 async def test_swupdate_installs_is_confirmed_fails_and_goes_back(
     field: Field, network: Network
 ) -> None:

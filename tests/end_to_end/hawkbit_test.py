@@ -18,7 +18,6 @@ from tests.end_to_end.swupdate import Swupdate
 __all__ = ["field", "network"]
 
 
-@pytest.mark.timeout(300)
 async def test_swupdate_installs_confirms_fails_cancels_and_goes_back(
     field: Field, network: Network
 ) -> None:

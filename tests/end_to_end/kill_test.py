@@ -21,7 +21,7 @@ from tests.patience import PATIENCE_S
 from tests.postgres_server import PostgresServer
 
 KILLS = int(os.environ.get("FIRMTRAIL_TEST_KILLS", "20"))
-pytestmark = pytest.mark.timeout(60 + 15 * KILLS)  # each wait has its own, shorter limit
+pytestmark = pytest.mark.timeout(900 + 15 * KILLS)  # each wait has its own, shorter limit
 CRASHES = 3
 WRITERS = 4
 

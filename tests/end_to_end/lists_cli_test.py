@@ -234,7 +234,6 @@ def test_commands_work_on_a_server_as_on_its_database(serve: Serve, database: st
     assert (ended.exit_code, "token" in ended.said) == (COULD_NOT_RUN, True)
 
 
-@pytest.mark.timeout(120)
 def test_a_watch_in_a_pipe_prints_changes_and_ends_with_ctrl_c(
     serve: Serve, database: str, acme: Acme
 ) -> None:

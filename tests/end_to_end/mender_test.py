@@ -141,7 +141,6 @@ async def fleet(started: Started, tmp_path: Path) -> AsyncIterator[Fleet]:
         yield Fleet(session, *started, tmp_path)
 
 
-@pytest.mark.timeout(300)
 async def test_a_mender_client_joins_updates_fails_and_goes_back(fleet: Fleet) -> None:
     fleet.publish(v1_0_0=b"1.0.0", v1_1_0=b"1.1.0 reboots", v1_2_0=b"broken")
     assert "m-1.1.0" in publisher(fleet.url, fleet.folder, "artifacts", "list")
@@ -226,7 +225,6 @@ async def goes_back(fleet: Fleet, one: MenderClient) -> None:
     await until(one, lambda: fleet.runs("1.0.0"))
 
 
-@pytest.mark.timeout(300)
 async def test_a_mender_client_loads_over_a_network_that_breaks_off(fleet: Fleet) -> None:
     """The server is away at first, and then breaks a download off. An update that is paused
     meanwhile is cancelled, which the client learns when its download continues."""

@@ -177,7 +177,6 @@ def running(fleet: Fleet, *clients: MenderClient) -> Iterator[None]:
         yield
 
 
-@pytest.mark.timeout(300)
 async def test_clients_continue_where_their_address_leads_to_the_new_instance(
     fleet: Fleet, serve: Serve, signer: Signer
 ) -> None:

@@ -69,7 +69,6 @@ def check_plans(done: Callable[..., Done], run: Callable[..., Done], plan: Path)
     assert "is not YAML" in run("rollout", "start", "1.1.0", *M, "--plan", str(plan)).said
 
 
-@pytest.mark.timeout(90)
 def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path / 'a.db'}"
     url = serve(database).url

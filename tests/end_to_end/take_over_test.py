@@ -49,7 +49,6 @@ def coming(tmp_path_factory: pytest.TempPathFactory) -> Version:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_a_version_with_other_views_takes_over_and_back_without_an_error(
     serve: Serve, coming: Version, postgres_url: str
 ) -> None:
@@ -87,7 +86,6 @@ async def test_a_version_with_other_views_takes_over_and_back_without_an_error(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_commands_neither_prepare_nor_take_over(
     serve: Serve, coming: Version, postgres_url: str
 ) -> None:
@@ -107,7 +105,6 @@ async def test_commands_neither_prepare_nor_take_over(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_a_server_that_ends_while_it_takes_over_leaves_each_log_in_one_form(
     serve: Serve, coming: Version, postgres_url: str
 ) -> None:
