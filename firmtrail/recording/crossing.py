@@ -2,8 +2,8 @@
 
 `Database.play` pickles all that crosses to another process, and pickle takes ten times as long for
 these structs as msgpack. Values that msgpack has no form for are pickled as usual: half of a
-surrogate pair, which some protocols let through in free text, a refusal, and the need for pruned
-entries.
+surrogate pair, which some protocols let through in free text, a number of more than 64 bits, a
+refusal, and the need for pruned entries.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class SentUnits:
     def __reduce__(self) -> _Unpacking:
         try:
             return _units_of, (_encode(self._units),)
-        except UnicodeEncodeError:
+        except (UnicodeEncodeError, OverflowError):
             return SentUnits, (self._units,)
 
 

@@ -50,10 +50,9 @@ def test_all_reports_arrive_as_they_were_sent(reports: list[list[ReportCommand]]
     assert not structs_of(SentUnits(units))
 
 
-def test_texts_and_half_of_a_pair_arrive_too() -> None:
+def test_texts_half_of_a_pair_and_a_long_number_arrive_too() -> None:
     full = report(detail="☃", question="q1", rollout="r1", report_id="r1", sent="1.0")
-    halved = replace(full, detail=HALF)
-    for each in (full, halved):
+    for each in (full, replace(full, detail=HALF), replace(full, seq=1 << 70)):
         units = [IdentifiedUnit([identified(each)], {STUB: "text"})]
         assert sent(units) == units
 
