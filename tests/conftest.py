@@ -18,6 +18,7 @@ from firmtrail.database.database import Database
 from firmtrail.recording.recorder import Recorder
 from tests import databases, memory, postgres_server
 from tests.databases import Fill, new_log, opened
+from tests.filled import Files, filled
 from tests.postgres_server import NEWEST, PostgresServer
 
 pytest_plugins = ("tests.s3",)
@@ -86,10 +87,10 @@ def postgres_template(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture
-def fill() -> Fill:
+def fill(request: pytest.FixtureRequest) -> Fill:
     """Returns the function that fills the fresh databases of a test. It runs once for many tests,
     which get copies."""
-    return databases.with_nothing
+    return filled if "files" in request.fixturenames else databases.with_nothing
 
 
 @pytest.fixture
@@ -97,6 +98,15 @@ def made(request: pytest.FixtureRequest) -> Any:
     """Returns the value that `fill` returned for the database of this test, which has to be made
     before."""
     return request.node.stash[MADE]
+
+
+@pytest.fixture
+def files(made: Files, tmp_path: Path) -> Path:
+    """Lets the database of this test have data of every kind. Its key and its checkpoints are at
+    this path with .key and .checkpoints added: next to the database, if that is a file."""
+    path = tmp_path / "firmtrail.db"
+    made.write(path)
+    return path
 
 
 @pytest.fixture

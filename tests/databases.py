@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +27,9 @@ INSTANCE = "firmtrail"
 
 type Fill = Callable[[Database], Awaitable[Any]]
 """Fills a migrated and empty database; what it returns is the same for each test on a copy."""
+
+type Make = Callable[[str], Coroutine[Any, Any, Any]]
+"""Makes all of a database from the URL of a PostgreSQL without any table, and returns likewise."""
 
 
 async def with_nothing(_db: Database) -> None:
@@ -82,6 +85,20 @@ def postgres_filled(server: PostgresServer, fill: Fill) -> tuple[str, Any]:
     name = fill.__name__
     url = server.create_database(name, postgres_template(server))
     return name, _run_now(_filled(url, fill))
+
+
+@functools.cache
+def _postgres_made(server: PostgresServer, make: Make) -> tuple[str, Any]:
+    name = f"{make.__module__}.{make.__name__}"
+    return name, _run_now(make(server.create_database(name)))
+
+
+@contextlib.contextmanager
+def postgres_copy(server: PostgresServer, make: Make) -> Iterator[tuple[str, Any]]:
+    """Gives a fresh copy of a database that `make` made once, and what `make` returned."""
+    template, made = _postgres_made(server, make)
+    with server.fresh_database(template) as url:
+        yield url, made
 
 
 async def _filled(url: str, fill: Fill) -> Any:

@@ -5,11 +5,10 @@ change, leave and come back; texts, of which some are erased; members, tokens, s
 several sizes, with the key and the published checkpoints next to it.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from firmtrail.access.credentials import new_secret
 from firmtrail.access.device_secrets import seal
@@ -48,17 +47,6 @@ ROUNDS = 28
 """Of reports: log 1 gets more than a tile of them."""
 
 
-async def with_everything(db: Database) -> Mapping[str, bytes]:
-    """Fills as `fill`; returns the key and the checkpoints, by the names of their files."""
-    with TemporaryDirectory() as folder:
-        await fill(db, Path(folder) / "filled")
-        return _files_in(Path(folder))
-
-
-def _files_in(folder: Path) -> dict[str, bytes]:
-    return {each.name: each.read_bytes() for each in folder.iterdir()}
-
-
 async def fill(db: Database, path: Path) -> None:
     """Fills a migrated database; key and checkpoints are written to `path`.key and .checkpoints."""
     key_file = Path(f"{path}.key")
@@ -82,6 +70,32 @@ async def fill(db: Database, path: Path) -> None:
     await _report(recorder, log_id, rounds=1, seed=3)  # not yet published
     await recorder.close()
     access.hasher.close()
+
+
+class Files(NamedTuple):
+    """Holds the contents of the key and of the checkpoints of a filled database."""
+
+    key: bytes
+    checkpoints: bytes
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads both from where `fill` wrote them."""
+        return cls(Path(f"{path}.key").read_bytes(), Path(f"{path}.checkpoints").read_bytes())
+
+    def write(self, path: Path) -> None:
+        """Writes both to where `fill` would write them."""
+        key_file = Path(f"{path}.key")
+        key_file.touch(mode=0o600)
+        key_file.write_bytes(self.key)
+        Path(f"{path}.checkpoints").write_bytes(self.checkpoints)
+
+
+async def filled(db: Database) -> Files:
+    """Fills a database that many tests get copies of."""
+    with TemporaryDirectory() as folder:
+        await fill(db, Path(folder) / "files")
+        return Files.read(Path(folder) / "files")
 
 
 async def _live(db: Database, recorder: Recorder, log_id: int, publisher: Publisher) -> None:

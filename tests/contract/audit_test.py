@@ -23,8 +23,9 @@ from firmtrail.audit.logs import AuditedLog
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import AuditScope
 from firmtrail.database.database import Database
-from tests.databases import migrate_now, new_log, opened, read, write
-from tests.filled import PROJECTS, fill
+from tests import databases
+from tests.databases import new_log, opened, read, write
+from tests.filled import PROJECTS, filled
 from tests.mutations import KINDS, TABLES, Row, Tables, mutate
 from tests.postgres_server import PostgresServer
 
@@ -46,12 +47,11 @@ async def found(database: config.DatabaseUrl) -> Findings:
 
 
 async def test_a_database_with_everything_in_it_passes(
-    db: Database, database_url: str, tmp_path: Path
+    db: Database, database_url: str, files: Path
 ) -> None:
-    await fill(db, tmp_path / "files")
     assert len(await read(db, "SELECT log_id FROM log_heads")) == 3
     assert [name for name in TABLES if not await read(db, f"SELECT * FROM {name} LIMIT 1")] == []
-    findings = await found(audited(database_url, tmp_path / "files"))
+    findings = await found(audited(database_url, files))
     assert findings.kept == []
 
 
@@ -70,11 +70,6 @@ class Mutated(NamedTuple):
 
     url: str
     tables: Tables
-
-
-async def fill_new(url: str, prefix: Path) -> None:
-    async with opened(url) as db:
-        await fill(db, prefix)
 
 
 @contextlib.asynccontextmanager
@@ -141,21 +136,19 @@ async def unfound(
     return missed
 
 
-async def test_every_mutation_of_a_file_is_found_and_named(sqlite_url: str, tmp_path: Path) -> None:
+async def test_every_mutation_of_a_file_is_found_and_named(sqlite_url: str, files: Path) -> None:
     assert len(KINDS) == 7
-    await fill_new(sqlite_url, tmp_path / "files")
     path = Path(sqlite_url.removeprefix("sqlite:///"))
     mutations = [mutate] * MUTATIONS + KINDS
-    assert await unfound(lambda: sqlite_copy(path), tmp_path / "files", mutations) == []
+    assert await unfound(lambda: sqlite_copy(path), files, mutations) == []
 
 
 async def test_every_mutation_on_postgres_is_found_and_named(
-    postgres: PostgresServer, postgres_url: str, tmp_path: Path
+    postgres: PostgresServer, postgres_url: str, files: Path
 ) -> None:
-    await fill_new(postgres_url, tmp_path / "files")
     template = urlsplit(postgres_url).path.removeprefix("/")
     missed = await unfound(
-        lambda: postgres_copy(postgres, template), tmp_path / "files", [mutate] * (MUTATIONS // 2)
+        lambda: postgres_copy(postgres, template), files, [mutate] * (MUTATIONS // 2)
     )
     assert missed == []
 
@@ -172,16 +165,15 @@ async def test_a_restored_older_state_is_found_by_the_published_checkpoints(
     wanted, findings = AuditScope(database, PROJECTS[0], None), Findings()
     await audit_database.verify(wanted, None, None, findings)
     assert findings.kept == []
-    migrate_now(f"sqlite:///{tmp_path}/newer.db")
-    await fill_new(f"sqlite:///{tmp_path}/newer.db", tmp_path / "files")
+    _, newer = databases.sqlite_filled(filled)
+    newer.write(tmp_path / "files")
     await audit_database.verify(wanted, None, None, findings)
     assert {found.log for found in findings.kept} == {"firmtrail/acme/1", "firmtrail/acme/2"}
 
 
 async def test_without_a_key_everything_except_signatures_is_checked(
-    db: Database, database_url: str, tmp_path: Path
+    db: Database, database_url: str, files: Path
 ) -> None:
-    await fill(db, tmp_path / "files")
     database = config.database(database_url)
     assert (await found(database)).kept == []
     await write(db, "UPDATE log_heads SET frontier = 'x' WHERE number = 2")

@@ -9,10 +9,19 @@ from firmtrail.cli.audit_database import AuditScope
 from firmtrail.cli.back_ends import back_end
 from firmtrail.schema import checks, partitions
 from firmtrail.schema.dividing import Division
-from tests.databases import opened
-from tests.filled import PROJECTS
+from firmtrail.schema.migrate import migrate
+from tests.databases import INSTANCE, migrating, opened
+from tests.filled import PROJECTS, Files, filled
 
 SMALL = Division(positions=20)
+HUNDREDS = Division(positions=100)
+
+
+async def in_hundreds(url: str) -> Files:
+    """Makes a database with data of every kind in partitions of 100 positions."""
+    await migrate(migrating(url), INSTANCE, division=HUNDREDS)
+    async with opened(url) as db:
+        return await filled(db)
 
 
 async def faults(url: str, prefix: Path) -> list[str]:

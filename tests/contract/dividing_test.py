@@ -1,6 +1,7 @@
 """A PostgreSQL of an older version gets identities and partitions while servers append."""
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,19 @@ from firmtrail.schema.partitions import Partition
 from tests.contract.divided import SMALL, checked, faults, shape
 from tests.contract.migrations import run_outside
 from tests.contract.undivided import before_identities
-from tests.databases import INSTANCE, create_role, migrating, new_log, opened, read, write
-from tests.filled import fill
+from tests.databases import (
+    INSTANCE,
+    create_role,
+    migrating,
+    new_log,
+    opened,
+    postgres_copy,
+    read,
+    write,
+)
+from tests.filled import Files, filled
 from tests.fleet import receipts, register, report
+from tests.postgres_server import PostgresServer
 
 DIVIDED = Division(is_wanted=True, positions=200)
 SERVICE, AUDITOR = "firmtrail_divided_service", "firmtrail_divided_auditor"
@@ -29,7 +40,7 @@ async def test_an_older_database_gets_its_identities_while_the_version_before_se
     """The first run is ended after a batch. Meanwhile the older version appends."""
     monkeypatch.setattr(identities, "BATCH_EVENTS", 100)
     async with before_identities(empty_postgres), opened(empty_postgres) as db:
-        await fill(db, tmp_path / "files")
+        (await filled(db)).write(tmp_path / "files")
         [[log_id]] = await read(db, "SELECT log_id FROM projects WHERE project = 'acme'")
     shown: list[int] = []
 
@@ -54,75 +65,79 @@ async def test_an_older_database_gets_its_identities_while_the_version_before_se
     assert await faults(empty_postgres, tmp_path / "files") == []
 
 
-async def made_before(url: str, prefix: Path) -> None:
+async def made_before(url: str) -> Files:
     """Makes a database of the version before, with roles, and migrates it without dividing it."""
     async with before_identities(url), opened(url) as db:
-        await fill(db, prefix)
+        files = await filled(db)
     for role in (SERVICE, AUDITOR):
         await create_role(url, role)
     await migrate(migrating(url), INSTANCE, Roles(SERVICE, AUDITOR))
+    return files
+
+
+@pytest.fixture
+def undivided(postgres: PostgresServer, tmp_path: Path) -> Iterator[str]:
+    with postgres_copy(postgres, made_before) as (url, files):
+        files.write(tmp_path / "files")
+        yield url
 
 
 async def test_an_older_database_is_divided_when_that_is_asked(
-    empty_postgres: str, tmp_path: Path
+    undivided: str, tmp_path: Path
 ) -> None:
-    await made_before(empty_postgres, tmp_path / "files")
-    assert await shape(empty_postgres) == [(None, None)]
-    await migrate(migrating(empty_postgres), INSTANCE, division=DIVIDED)
-    async with opened(empty_postgres) as db:
+    assert await shape(undivided) == [(None, None)]
+    await migrate(migrating(undivided), INSTANCE, division=DIVIDED)
+    async with opened(undivided) as db:
         largest = (await read(db, "SELECT max(size) FROM log_heads"))[0][0]
         assert largest > 200
-        assert await shape(empty_postgres) == [(None, 600), (600, None)]
+        assert await shape(undivided) == [(None, 600), (600, None)]
         assert await read(db, "SELECT compatible_from FROM instance") == [("0015",)]
-    assert await faults(empty_postgres, tmp_path / "files") == []
-    await migrate(migrating(empty_postgres), INSTANCE)
-    async with opened(empty_postgres) as db:
+    assert await faults(undivided, tmp_path / "files") == []
+    await migrate(migrating(undivided), INSTANCE)
+    async with opened(undivided) as db:
         assert await read(db, "SELECT compatible_from FROM instance") == [("0015",)]
 
 
 async def test_the_roles_keep_their_rights_when_a_database_is_divided(
-    empty_postgres: str, tmp_path: Path
+    undivided: str, tmp_path: Path
 ) -> None:
-    await made_before(empty_postgres, tmp_path / "files")
-    await migrate(migrating(empty_postgres), INSTANCE, division=DIVIDED)
-    async with opened(empty_postgres.replace("postgres@", f"{SERVICE}@")) as db:
+    await migrate(migrating(undivided), INSTANCE, division=DIVIDED)
+    async with opened(undivided.replace("postgres@", f"{SERVICE}@")) as db:
         [[log_id]] = await read(db, "SELECT log_id FROM projects WHERE project = 'acme'")
         assert await checks.postgres_privileges(db) == []
         await register(Recorder(db), log_id, "new")
         with pytest.raises(Exception, match="permission denied"):
             await write(db, "INSERT INTO events_0 SELECT * FROM events LIMIT 1")
         assert len(await read(db, "SELECT entry FROM events_600 UNION SELECT entry FROM events_0"))
-    auditor = empty_postgres.replace("postgres@", f"{AUDITOR}@")
+    auditor = undivided.replace("postgres@", f"{AUDITOR}@")
     assert await faults(auditor, tmp_path / "files") == []
 
 
 async def test_a_division_that_was_ended_in_between_is_reported_and_continued(
-    empty_postgres: str, tmp_path: Path
+    undivided: str,
 ) -> None:
-    await made_before(empty_postgres, tmp_path / "files")
     bound = "ALTER TABLE events ADD CONSTRAINT events_bound CHECK (position < 400) NOT VALID"
-    await run_outside(empty_postgres, bound)
-    async with opened(empty_postgres) as db:
+    await run_outside(undivided, bound)
+    async with opened(undivided) as db:
         assert await checks.postgres_unfinished(db) == ["events"]
-    verdict, text = await checked(empty_postgres)
+    verdict, text = await checked(undivided)
     assert (verdict, "did not finish dividing events" in text) == ("warn", True)
-    await migrate(migrating(empty_postgres), INSTANCE, division=DIVIDED)
-    async with opened(empty_postgres) as db:
+    await migrate(migrating(undivided), INSTANCE, division=DIVIDED)
+    async with opened(undivided) as db:
         assert await checks.postgres_unfinished(db) == []
-    assert await shape(empty_postgres) == [(None, 600), (600, None)]
+    assert await shape(undivided) == [(None, 600), (600, None)]
 
 
 async def test_migrations_that_run_at_the_same_time_divide_a_table_once(
-    empty_postgres: str, tmp_path: Path
+    undivided: str, tmp_path: Path
 ) -> None:
-    await made_before(empty_postgres, tmp_path / "files")
     await asyncio.gather(
-        *(migrate(migrating(empty_postgres), INSTANCE, division=DIVIDED) for _ in range(3))
+        *(migrate(migrating(undivided), INSTANCE, division=DIVIDED) for _ in range(3))
     )
-    assert await shape(empty_postgres) == [(None, 600), (600, None)]
-    async with opened(empty_postgres) as db:
+    assert await shape(undivided) == [(None, 600), (600, None)]
+    async with opened(undivided) as db:
         assert await checks.postgres_unfinished(db) == []
-    assert await faults(empty_postgres, tmp_path / "files") == []
+    assert await faults(undivided, tmp_path / "files") == []
 
 
 async def test_migrations_that_run_at_the_same_time_make_one_new_database(

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from firmtrail.schema.migrate import Roles, migrate
 from tests.contract.divided import SMALL, checked, shape
 from tests.contract.migrations import run_outside
 from tests.contract.undivided import before_identities
-from tests.databases import INSTANCE, create_role, migrating, new_log, opened
+from tests.databases import INSTANCE, create_role, migrating, new_log, opened, postgres_copy
 from tests.end_to_end.command import in_process
 from tests.fleet import receipts, register, report
+from tests.postgres_server import PostgresServer
 
 SERVICE = "firmtrail_far_service"
 FAR = 10**17
@@ -36,6 +38,16 @@ async def plant(url: str, *texts: str) -> None:
         await tx.run(*map(Statement, texts))
 
 
+async def divided(url: str) -> None:
+    await served(url, SMALL)
+
+
+async def undivided(url: str) -> None:
+    async with before_identities(url):
+        pass
+    await served(url, Division())
+
+
 async def served(url: str, division: Division) -> None:
     """Makes a log of 16 events in a database that has a role that serves."""
     await create_role(url, SERVICE)
@@ -52,52 +64,59 @@ def documented() -> list[str]:
     return [way.replace("LOG_ID", "1").replace("SIZE", "16") for way in ways]
 
 
+@pytest.fixture
+def divided_copy(postgres: PostgresServer) -> Iterator[str]:
+    with postgres_copy(postgres, divided) as (url, _):
+        yield url
+
+
+@pytest.fixture
+def undivided_copy(postgres: PostgresServer) -> Iterator[str]:
+    with postgres_copy(postgres, undivided) as (url, _):
+        yield url
+
+
 @pytest.mark.parametrize("planted", WAYS, ids=NAMES)
 async def test_a_far_size_or_row_is_refused_and_nothing_is_left_half_done(
-    empty_postgres: str, planted: tuple[str, ...]
+    divided_copy: str, planted: tuple[str, ...]
 ) -> None:
-    await served(empty_postgres, SMALL)
-    await plant(empty_postgres, *planted)
+    await plant(divided_copy, *planted)
     with pytest.raises(MisplacedEvents, match="log acme/1"):
-        await migrate(migrating(empty_postgres), INSTANCE, division=SMALL)
-    assert await shape(empty_postgres) == [(None, 20), (20, None)]
-    async with opened(empty_postgres) as db:
+        await migrate(migrating(divided_copy), INSTANCE, division=SMALL)
+    assert await shape(divided_copy) == [(None, 20), (20, None)]
+    async with opened(divided_copy) as db:
         assert await checks.postgres_unfinished(db) == []
-    await run_outside(empty_postgres, *documented())
-    await migrate(migrating(empty_postgres), INSTANCE, division=SMALL)
-    assert await shape(empty_postgres) == [(None, 20), (20, 40), (40, None)]
-    async with opened(empty_postgres) as db:
+    await run_outside(divided_copy, *documented())
+    await migrate(migrating(divided_copy), INSTANCE, division=SMALL)
+    assert await shape(divided_copy) == [(None, 20), (20, 40), (40, None)]
+    async with opened(divided_copy) as db:
         [got] = await receipts(Recorder(db), 1, report("d1", report_id="next"))
         assert got.position == 16
         assert await checks.postgres_triggers(db) == []
-    assert (await checked(empty_postgres))[0] == "ok"
+    assert (await checked(divided_copy))[0] == "ok"
 
 
 @pytest.mark.parametrize("planted", WAYS, ids=NAMES)
 async def test_a_table_that_has_a_far_row_is_not_divided(
-    empty_postgres: str, planted: tuple[str, ...]
+    undivided_copy: str, planted: tuple[str, ...]
 ) -> None:
-    async with before_identities(empty_postgres):
-        pass
-    await served(empty_postgres, Division())
-    await plant(empty_postgres, *planted)
+    await plant(undivided_copy, *planted)
     wanted = Division(is_wanted=True, positions=20)
     with pytest.raises(MisplacedEvents):
-        await migrate(migrating(empty_postgres), INSTANCE, division=wanted)
-    assert await shape(empty_postgres) == [(None, None)]
-    async with opened(empty_postgres) as db:
+        await migrate(migrating(undivided_copy), INSTANCE, division=wanted)
+    assert await shape(undivided_copy) == [(None, None)]
+    async with opened(undivided_copy) as db:
         assert await checks.postgres_unfinished(db) == []
-    await run_outside(empty_postgres, *documented())
-    await migrate(migrating(empty_postgres), INSTANCE, division=wanted)
-    assert await shape(empty_postgres) == [(None, 40), (40, None)]
+    await run_outside(undivided_copy, *documented())
+    await migrate(migrating(undivided_copy), INSTANCE, division=wanted)
+    assert await shape(undivided_copy) == [(None, 40), (40, None)]
 
 
 def test_the_command_says_which_row_is_in_the_way_and_where_to_read_on(
-    empty_postgres: str,
+    divided_copy: str,
 ) -> None:
-    asyncio.run(served(empty_postgres, SMALL))
-    asyncio.run(plant(empty_postgres, RAISE, PLANT, LOWER))
-    done = in_process(empty_postgres, "migrate", "--positions", "1000")
+    asyncio.run(plant(divided_copy, RAISE, PLANT, LOWER))
+    done = in_process(divided_copy, "migrate", "--positions", "1000")
     assert done.exit_code == 2
     assert f"position {FAR} of log acme/1" in done.said
     assert "docs/checkpoints.md" in done.said

@@ -8,11 +8,9 @@ from firmtrail.database.database import AppendRefused, Database, Statement
 from firmtrail.eventstore import log
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import checks
-from firmtrail.schema.dividing import Division
 from firmtrail.schema.migrate import migrate
 from tests.contract.divided import SMALL, faults
 from tests.databases import INSTANCE, migrating, new_log, opened
-from tests.filled import fill
 from tests.fleet import receipts, register, report
 from tests.losses import owned
 
@@ -65,17 +63,14 @@ PLANTED = {  # what is changed -> the statement, and the positions that an audit
 
 @pytest.mark.parametrize("name", PLANTED)
 async def test_an_audit_finds_identities_that_are_not_those_of_the_log(
-    empty_postgres: str, tmp_path: Path, name: str
+    hundreds: str, tmp_path: Path, name: str
 ) -> None:
-    await migrate(migrating(empty_postgres), INSTANCE, division=Division(positions=100))
-    async with opened(empty_postgres) as db:
-        await fill(db, tmp_path / "files")
     text, where = PLANTED[name]
-    async with owned(empty_postgres) as run:
+    async with owned(hundreds) as run:
         await run(text)
         for table in ("events", "identities", "subtrees", "checkpoints"):
             for trigger in checks._POSTGRES_EXPECTED:
                 if trigger.startswith(table):
                     await run(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}")
-    found = await faults(empty_postgres, tmp_path / "files")
+    found = await faults(hundreds, tmp_path / "files")
     assert {each.partition(":")[0] for each in found} == where

@@ -1,7 +1,7 @@
 """Moves a project between two databases of a kind, for tests, by the steps of the command."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from firmtrail import config
@@ -29,6 +29,7 @@ from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from tests import databases
 from tests.databases import INSTANCE, sqlite_template, write
+from tests.filled import Files, filled
 from tests.postgres_server import PostgresServer
 
 WANTED = ProjectMoveStarted("eu", "https://eu.example")
@@ -95,15 +96,19 @@ async def other_database(back_end: PostgresServer | None, folder: Path) -> Async
         yield url
 
 
+async def source(db: Database) -> Files:
+    """Fills a database with data of every kind, in the logs and next to them."""
+    files = await filled(db)
+    await _add_the_rest(db)
+    return files
+
+
 @contextlib.asynccontextmanager
 async def new_move(
-    db: Database, other_url: str, files: Mapping[str, bytes], tmp_path: Path
+    db: Database, files: Files, other_url: str, tmp_path: Path
 ) -> AsyncIterator[Move]:
-    """Moves from a database that has data of every kind, and was filled with these files; the other
-    one belongs to the instance eu."""
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-        (tmp_path / name).chmod(0o600)
+    """Moves a copy of what `source` made; the other database belongs to the instance eu."""
+    files.write(tmp_path / "filled")
     signer = Signer(INSTANCE, signing_key.read(tmp_path / "filled.key"))
     store = CheckpointFile(tmp_path / "filled.checkpoints")
     publisher = Publisher(db, MinimumSizes(), signer, store)
@@ -111,25 +116,24 @@ async def new_move(
     async with databases.opened(other_url) as target:
         await write(target, "UPDATE instance SET name = 'eu'")
         found = Move(db, target, publisher)
-        await _add_the_rest(found)
         yield found
         await found.recorder.close()
 
 
-async def _add_the_rest(move: Move) -> None:
-    """Adds what stands next to the logs."""
-    newest = await projects.newest_log(move.source, "acme")
+async def _add_the_rest(db: Database) -> None:
+    newest, recorder = await projects.newest_log(db, "acme"), Recorder(db)
     assert newest is not None
     terms = WebhookTerms(url="https://hooks.example.org/x", notices=("halted",))
-    await move.recorder.act(newest[0], add_webhook(terms, actor="system"))
+    await recorder.act(newest[0], add_webhook(terms, actor="system"))
+    await recorder.close()
     pairs = {"place": "Bern", "owner": "Ann"}
-    await attributes.change(move.source, ("acme", "d1"), "replace", pairs, now_ms=7)
-    reads = Reads(move.source)
+    await attributes.change(db, ("acme", "d1"), "replace", pairs, now_ms=7)
+    reads = Reads(db)
     for n in range(3):
         await reads.add(Read("acme", n, f"r{n}", "user/u", "/devices/d1", "{}", "192.0.2.1"))
-    await write(move.source, "INSERT INTO device_seen VALUES ('acme', 'd1', 9)")
+    await write(db, "INSERT INTO device_seen VALUES ('acme', 'd1', 9)")
     await write(
-        move.source,
+        db,
         "INSERT INTO idempotency_keys (actor_id, key, fingerprint, status, answer, log_id, "
         "position, stop, expires_at_ms) "
         "VALUES ('u', 'k', 'f', 201, '{}', $1, 0, 1, 9000000000000)",

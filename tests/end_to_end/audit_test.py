@@ -11,7 +11,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmtrail.publishing.checkpoint import key_line, verifier
-from tests.databases import opened
 from tests.end_to_end.audits import (
     COULD_NOT_RUN,
     FOUND_WRONG,
@@ -22,17 +21,14 @@ from tests.end_to_end.audits import (
 )
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
-from tests.filled import fill
 
 BOSS = "boss@example.org"
 OTHER_KEY = key_line(verifier("firmtrail/other/1", Ed25519PrivateKey.generate().public_key()))
 
 
 @pytest.fixture
-async def database(sqlite_url: str) -> str:
-    """Fills a database; its key and checkpoints are next to it, where `serve` puts them."""
-    async with opened(sqlite_url) as db:
-        await fill(db, Path(sqlite_url.removeprefix("sqlite:///")))
+def database(sqlite_url: str, files: Path) -> str:
+    """A filled database; its key and checkpoints are next to it, where `serve` puts them."""
     return sqlite_url
 
 

@@ -15,13 +15,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-import pytest
 
-from tests.databases import opened
 from tests.end_to_end.command import Done, firmtrail, in_process
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import Server
-from tests.filled import fill
 from tests.postgres_server import PostgresServer, programs
 
 DONE, COULD_NOT_RUN = 0, 2
@@ -109,25 +106,10 @@ def verify_copy(database: str, site: Site, file: Path) -> None:
     assert_done(copy.run("audit", "verify", "--project", "acme", "--from", seen))
 
 
-@pytest.fixture
-async def filled_file(sqlite_url: str) -> Path:
-    path = Path(sqlite_url.removeprefix("sqlite:///"))
-    async with opened(sqlite_url) as db:
-        await fill(db, path)
-    return path
-
-
-@pytest.fixture
-async def filled_postgres(postgres_url: str, tmp_path: Path) -> str:
-    async with opened(postgres_url) as db:
-        await fill(db, tmp_path / "stores")
-    return postgres_url
-
-
 def test_a_file_is_copied_while_it_is_written_and_restored(
-    filled_file: Path, sqlite_url: str, serve: Serve, tmp_path: Path
+    sqlite_url: str, files: Path, serve: Serve, tmp_path: Path
 ) -> None:
-    path, file = filled_file, tmp_path / "backup.db"
+    path, file = files, tmp_path / "backup.db"
     site = Site(sqlite_url, {"FIRMTRAIL_SIGNING_KEY_FILE": f"{path}.key"})
     token = back_up_and_lose_the_rest(serve(sqlite_url), site, file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -139,19 +121,17 @@ def test_a_file_is_copied_while_it_is_written_and_restored(
 
 
 def test_postgres_is_dumped_while_it_is_written_and_restored(
-    postgres: PostgresServer, filled_postgres: str, serve: Serve, tmp_path: Path
+    postgres: PostgresServer, postgres_url: str, files: Path, serve: Serve, tmp_path: Path
 ) -> None:
-    stores, file = tmp_path / "stores", tmp_path / "backup.dump"
-    files = {"signing-key-file": f"{stores}.key", "checkpoints-file": f"{stores}.checkpoints"}
-    options = [part for name, path in files.items() for part in (f"--{name}", path)]
+    file = tmp_path / "backup.dump"
+    stores = {"signing-key-file": f"{files}.key", "checkpoints-file": f"{files}.checkpoints"}
+    options = [part for name, path in stores.items() for part in (f"--{name}", path)]
     environment = {
-        f"FIRMTRAIL_{name.upper().replace('-', '_')}": path for name, path in files.items()
+        f"FIRMTRAIL_{name.upper().replace('-', '_')}": path for name, path in stores.items()
     }
-    site = Site(filled_postgres, environment | {"PATH": f"{programs()}:{os.defpath}"})
-    token = back_up_and_lose_the_rest(serve(filled_postgres, *options), site, file)
-    restored = postgres.create_database(
-        f"{urlsplit(filled_postgres).path[1:]}_restored", "template0"
-    )
+    site = Site(postgres_url, environment | {"PATH": f"{programs()}:{os.defpath}"})
+    token = back_up_and_lose_the_rest(serve(postgres_url, *options), site, file)
+    restored = postgres.create_database(f"{urlsplit(postgres_url).path[1:]}_restored", "template0")
     command = (programs() / "pg_restore", "--no-owner", f"--dbname={restored}", file)
     subprocess.run(command, check=True)
     verify_copy(restored, site, file)
