@@ -1,6 +1,7 @@
 """A webhook of a moved project gets the rest of the old log and what comes after it, and nothing of
 another project."""
 
+import math
 from collections.abc import Sequence
 from typing import override
 
@@ -28,9 +29,9 @@ from tests.people import add_project, new_access
 
 
 @pytest.fixture(autouse=True)
-def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def turns_end_when_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "IDLE_S", 0.0)
-    monkeypatch.setattr(worker, "SAVE_S", 0.0)
+    monkeypatch.setattr(worker, "TURN_S", math.inf)
 
 
 class TakesAll(Sender):
