@@ -20,7 +20,6 @@ from tests.contract.migrations import run_outside
 from tests.contract.undivided import before_identities
 from tests.databases import INSTANCE, migrating, new_log, opened, read
 from tests.end_to_end.command import in_process
-from tests.filled import fill
 from tests.fleet import receipts, register, report
 from tests.patience import PATIENCE_S
 from tests.postgres_server import ENVIRONMENT, PostgresServer
@@ -206,23 +205,21 @@ def run(server: PostgresServer, program: str, *arguments: str) -> str:
 
 
 async def test_a_database_is_dumped_and_restored_in_pieces(
-    postgres: PostgresServer, empty_postgres: str, tmp_path: Path
+    postgres: PostgresServer, hundreds: str, tmp_path: Path
 ) -> None:
-    await migrate(migrating(empty_postgres), INSTANCE, division=Division(positions=100))
-    async with opened(empty_postgres) as db:
-        await fill(db, tmp_path / "files")
+    async with opened(hundreds) as db:
         counts = dict(await rows_of(db))
         assert len(counts) == 2
     rest, part = str(tmp_path / "rest.dump"), str(tmp_path / "part.dump")
     run(
         postgres,
         *("pg_dump", "--format=custom", f"--file={rest}", "--exclude-table-data=events_0"),
-        f"--dbname={empty_postgres}",
+        f"--dbname={hundreds}",
     )
     run(
         postgres,
         *("pg_dump", "--format=custom", f"--file={part}", "--data-only", "--table=events_0"),
-        f"--dbname={empty_postgres}",
+        f"--dbname={hundreds}",
     )
     listed = run(postgres, "pg_restore", "--list", part)
     assert ("TABLE DATA public events_0" in listed, "events_100" in listed) == (True, False)
