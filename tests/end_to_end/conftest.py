@@ -17,13 +17,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     servers: list[Server] = []
     with contextlib.ExitStack() as stack:
 
-        def start(
-            database: str,
-            *options: str,
-            log_folder: Path = tmp_path,
-            source: Path | None = None,
-        ) -> Server:
-            log = log_folder / f"server-{len(servers)}.log"
+        def start(database: str, *options: str, source: Path | None = None) -> Server:
+            log = tmp_path / f"server-{len(servers)}.log"
             server = stack.enter_context(Server(database, log, *options, source=source))
             servers.append(server)
             return server

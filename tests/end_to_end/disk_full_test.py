@@ -2,33 +2,30 @@
 again."""
 
 import contextlib
+import os
 import resource
-import shutil
 import sqlite3
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from aiohttp import ClientSession
 
-from tests.databases import sqlite_template
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.ledger import Writer
-from tests.end_to_end.processes import children
+from tests.end_to_end.limited_pages import sitecustomize as pages
+from tests.end_to_end.processes import ENVIRONMENT, children, writer
 from tests.end_to_end.site import Entry, P, Site, get, post
 from tests.end_to_end.truth import untruths
 
 WRITERS = 3
 LEFT_BYTES = 200_000
 """Less than a thousand reports or devices need."""
-MOUNT_BYTES = 32 * 1024 * 1024
 
-type Space = tuple[Path, Callable[[int], None], Callable[[int], None]]
-"""The database's folder; a function that takes all space but LEFT_BYTES from the process; and one
-that gives it back."""
+type Space = tuple[Callable[[int], None], Callable[[int], None]]
+"""A function that takes nearly all space from the process, and one that gives it back."""
 
 
 @pytest.fixture
@@ -46,51 +43,41 @@ def limited(tmp_path: Path) -> Space:
         for process in (pid, *children(pid)):
             resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
-    return tmp_path, take, give_back
+    return take, give_back
 
 
 @pytest.fixture
-def full(tmp_path: Path) -> Iterator[Space]:
-    """Fills a separate file system: a write fails with ENOSPC. Only root can make one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if mount is None or umount is None or not is_mounted(mount, folder):
-        pytest.skip("no file system can be mounted here")
+def full(monkeypatch: pytest.MonkeyPatch) -> Space:
+    """Limits the pages of the database: SQLite says that the disk is full."""
+    paths = (str(Path(pages.__file__).parent), ENVIRONMENT.get("PYTHONPATH", ""))
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", os.pathsep.join(filter(None, paths)))
 
-    def take(_: int) -> None:
-        free = shutil.disk_usage(folder).free
-        (folder / "filler").write_bytes(b"\0" * max(0, free - LEFT_BYTES))
+    def signalled(number: int) -> Callable[[int], None]:
+        def send(pid: int) -> None:
+            writing = writer(pid)
+            assert writing is not None
+            os.kill(writing, number)
 
-    def give_back(_: int) -> None:
-        (folder / "filler").unlink()
+        return send
 
-    with contextlib.ExitStack() as stack:
-        stack.callback(lambda: subprocess.run([umount, "--lazy", folder], check=True))
-        yield folder, take, give_back
-
-
-def is_mounted(mount: str, folder: Path) -> bool:
-    """Mounts a small file system there, if that is allowed."""
-    small = ["-t", "tmpfs", "-o", f"size={MOUNT_BYTES}", "none"]
-    done = subprocess.run([mount, *small, folder], check=False, stderr=subprocess.DEVNULL)
-    return done.returncode == 0
+    return signalled(pages.TAKE), signalled(pages.GIVE_BACK)
 
 
 @pytest.mark.parametrize("kind", ["limited", "full"])
-async def test_a_full_disk(request: pytest.FixtureRequest, serve: Serve, kind: str) -> None:
-    folder, take, give_back = request.getfixturevalue(kind)
-    (folder / "firmtrail.db").write_bytes(sqlite_template())
-    database = f"sqlite:///{folder / 'firmtrail.db'}"
-    site, writers = await ledger.new_writers(database, WRITERS)
-    server = serve(database, log_folder=folder)
+async def test_a_full_disk(
+    request: pytest.FixtureRequest, serve: Serve, sqlite_url: str, kind: str
+) -> None:
+    take, give_back = request.getfixturevalue(kind)
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    site, writers = await ledger.new_writers(sqlite_url, WRITERS)
+    server = serve(sqlite_url)
     async with ledger.session() as session:
         async with ledger.load(session, writers, server.url):
             await ledger.until_all_go_on(writers)
             take(server.pid)
             await ledger.until_refused(writers)
             await assert_full(session, server.url, site, writers)
-            assert ledger.faults(writers, stored(folder / "firmtrail.db", site)) == []
+            assert ledger.faults(writers, stored(path, site)) == []
             give_back(server.pid)
             await ledger.until_all_go_on(writers)
         await ledger.settle(session, writers, server.url)
