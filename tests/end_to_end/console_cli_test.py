@@ -26,8 +26,9 @@ def answered(url: str, fields: dict[str, str] | None = None, cookie: str = "") -
         with build_opener(_Staying).open(Request(url, data, headers)) as response:  # noqa: S310
             return response.status, response.read().decode()
     except HTTPError as error:
-        set_cookie = error.headers["Set-Cookie"] or ""
-        return error.code, set_cookie.partition(";")[0] or error.read().decode()
+        with error:
+            set_cookie = error.headers["Set-Cookie"] or ""
+            return error.code, set_cookie.partition(";")[0] or error.read().decode()
 
 
 def test_a_link_of_the_command_signs_in_once(serve: Serve, sqlite_url: str) -> None:

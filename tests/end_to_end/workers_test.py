@@ -101,7 +101,8 @@ def status(url: str) -> int:
         with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 (our own)
             return int(response.status)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def assert_well(server: Server) -> None:
