@@ -63,7 +63,8 @@ def status(server: Server, path: str = "/readyz") -> int:
         with urllib.request.urlopen(f"{server.url}{path}", timeout=5, context=context) as answer:  # noqa: S310 (our own)
             return int(answer.status)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
     except (OSError, ssl.SSLError):
         return 0
 
@@ -141,14 +142,7 @@ def test_quit_ends_a_server_and_is_logged(serve: Serve, case: Case) -> None:
     assert server.said("stopping")[-1]["signal"] == "SIGQUIT"
 
 
-def test_a_server_serves_during_its_drain_delay(serve: Serve, case: Case) -> None:
-    server = start(serve, case, "--drain-delay", "600")
-    server.send(signal.SIGTERM)
-    wait_until(lambda: {status(server) for _ in range(6)} == {503})
-    assert status(server, "/healthz") == 200
-
-
-def test_a_server_ends_when_its_drain_delay_is_over(serve: Serve, case: Case) -> None:
+def test_a_server_ends_after_its_drain_delay(serve: Serve, case: Case) -> None:
     server = start(serve, case, "--drain-delay", "1")
     began = time.monotonic()
     server.send(signal.SIGTERM)
@@ -158,9 +152,13 @@ def test_a_server_ends_when_its_drain_delay_is_over(serve: Serve, case: Case) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_second_signal_ends_the_delay(serve: Serve, case: Case, number: signal.Signals) -> None:
+def test_a_server_serves_during_its_delay_and_a_second_signal_ends_it(
+    serve: Serve, case: Case, number: signal.Signals
+) -> None:
     server = start(serve, case, "--drain-delay", "600")
     server.send(signal.SIGTERM)
-    wait_until(lambda: bool(server.said("draining")))
+    wait_until(lambda: {status(server) for _ in range(6)} == {503})
+    assert status(server, "/healthz") == 200
+    assert server.said("draining")
     server.send(number)
     assert server.exit_code() == 0
