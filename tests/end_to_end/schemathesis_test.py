@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from firmtrail.http.api.rows import P
+from firmtrail.protocols.hawkbit.caller import MOUNTS
 from tests.databases import migrate_now
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
+from tests.patience import PATIENCE_S
 from tests.postgres_server import PostgresServer
 
 CHECKS = (
@@ -35,6 +37,10 @@ PLACES = """\
 """
 """Parameters that name existing things; without them, every path names an unknown project. And no
 request waits for an answer that never comes."""
+
+_, MOUNT = MOUNTS
+AGAIN = rf"^{MOUNT}/"
+"""The paths below which routes are served a second time, by the same functions."""
 
 SECONDS_MAX = 300
 
@@ -70,6 +76,8 @@ def check(database: str, phases: str, serve: Serve, folder: Path) -> None:
             # A download breaks off where another request gets 429: clients take that for a failure.
             *("--exclude-path-regex", r"/softwaremodules/\{module\}/artifacts/\{name\}$"),
             *("--exclude-method", "HEAD"),  # answered as GET is: tests/service/routes_test.py
+            *("--exclude-path-regex", AGAIN),
+            *("--request-timeout", str(PATIENCE_S)),
             *("--suppress-health-check", "all", "--no-color"),
         ],
         cwd=folder,
