@@ -80,13 +80,15 @@ def delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int)
 
 
 def _closed(now: Control, found: rollout.RolloutState, begin_ms: int) -> Iterator[str]:
-    title, times, _ = window_of(now, found)
+    title, times, cohorts = window_of(now, found)
     if times is None or times.timezone == window.DEVICE_ZONE:
         return
     if not window.is_open(times, times.timezone, begin_ms):
         opening = window.next_opening(times, times.timezone, begin_ms)
         until = "" if opening is None else f" before {time_text(opening)}"
-        yield f"{title} is closed when it starts: nothing is offered{until}."
+        others = ", ".join(sorted(cohorts))
+        but = f", except to cohorts with windows of their own: {others}" if others else ""
+        yield f"{title} is closed when it starts: nothing is offered{until}{but}."
 
 
 def recall_cautions(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from firmtrail.events.times import time_ms
+from tests.service.forms import read_page, text_of
 from tests.service.plans import check_in, closed_window, in_seconds, set_up, shown
 from tests.service.site import D, P, Site
 from tests.service.steered import post, roll_out
@@ -74,3 +75,18 @@ async def test_a_faulty_window_of_a_rollback_is_refused_by_its_member(fleet: Sit
     answer = await post(fleet, "rollbacks", {**BACK, "window": {**OPEN, "cron": "61 * * * *"}})
     assert answer.status == 422
     assert answer.json["errors"][0]["pointer"] == "/window/cron"
+
+
+async def test_a_dry_run_names_the_cohorts_that_do_not_wait_for_the_window(fleet: Site) -> None:
+    times = await closed(fleet)
+    await set_up(fleet, cohort_windows={"lab": OPEN, "dock": times}, window=times)
+    body = {"model": "m", "version": "1.1.0", "dry_run": True}
+    [warning] = (await post(fleet, "rollouts", body)).json["warnings"]
+    assert warning.startswith("The window of the project is closed when it starts")
+    assert warning.endswith(", except to cohorts with windows of their own: dock, lab.")
+    *_, alone = (await post(fleet, "rollouts", {**body, "cohort": "dock"})).json["warnings"]
+    assert "except" not in alone
+    tried = await read_page(fleet, "/rollouts/start?model=m&version=1.1.0&percent=50")
+    assert "These cohorts have windows of their own: dock, lab." in text_of(tried)
+    await roll_out(fleet)
+    assert (await check_in(fleet))["version"] == "1.1.0"

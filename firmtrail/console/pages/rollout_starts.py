@@ -36,6 +36,7 @@ from firmtrail.rules.device import Refused
 from firmtrail.rules.outlook import window_of
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import RolloutState
+from firmtrail.rules.settings import RolloutWindow
 
 NEW = f"{ROLLOUTS}/start"
 
@@ -63,8 +64,7 @@ class Tried(NamedTuple):
     steps: list[PlanStep]
     picture: OpeningsPicture | None
     """The openings of the window that its offers wait for, if there is one."""
-    picture_title: str
-    """Says whose window that is."""
+    window: RolloutWindow
 
 
 def routes(resource: StartResource) -> tuple[Route, ...]:
@@ -163,14 +163,14 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
     found = unstarted(call, control.decide_rollout(now.control, approved))
     counts, at = await counts_of(call, now, found), plan_time(call, now.control)
     reach = found.plan[-1].reach if found.plan else found.reach
-    title, window, _ = window_of(now.control, found)
+    window, start_ms = window_of(now.control, found), found.start_at_ms
     return Tried(
         wanted,
         counts,
         counts.matching * reach // rollout.BUCKETS,
         expected_steps(found, at, first_outlook(call, now.control, found, counts.matching)),
-        openings.from_start(window, found.start_at_ms, at.now_ms) if window else None,
-        title,
+        openings.from_start(window.times, start_ms, at.now_ms) if window.times else None,
+        window,
     )
 
 
