@@ -175,9 +175,11 @@ def _minute(time_ms: int) -> str:
 
 
 def recall_of(control: Control, key: ReleaseKey) -> RolloutState | None:
-    """Returns the newest recall of a release from all devices of its model."""
+    """Returns the newest recall of a release from all devices of its model, if it still sends
+    devices anywhere: the version that it leads to was not withdrawn."""
     recalls = control.deciding.get((key.model, key.version), ())
-    return next((each for each in recalls if (each.cohort, each.tag) == (None, None)), None)
+    newest = next((each for each in recalls if (each.cohort, each.tag) == (None, None)), None)
+    return None if newest is None or is_over(control, newest) else newest
 
 
 def _paused(control: Control) -> Iterable[RolloutState]:

@@ -115,6 +115,8 @@ def _repeated(now: Control, found: rollout.RolloutState) -> Iterator[str]:
     group = found.cohort, found.tag
     for each in now.deciding.get((found.model, found.bad_version), ()):
         if (each.cohort, each.tag) in {group, (None, None)}:
+            if control.is_over(now, each):  # it sends no device anywhere
+                return
             state = "is paused" if each.phase == "paused" else "is under way already"
             yield f"A recall of {found.bad_version} {state}: {each.id}."
             return

@@ -6,6 +6,7 @@ import pytest
 
 from firmtrail.http import attention
 from firmtrail.rules import phases
+from tests.service.forms import read_page
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import post, roll_out
 
@@ -262,6 +263,30 @@ async def test_a_note_of_a_withdrawn_release_names_its_recall(fleet: Site) -> No
         await post(fleet, f"rollouts/{each}/abort")
     [note] = await notes(fleet)
     assert note["rollout"] is None
+
+
+async def test_a_recall_to_a_version_that_was_withdrawn_is_not_under_way(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+    for path in (D, D2):
+        await fleet.report({"version": "1.1.0"}, caller="operator", path=path)
+    wish = {"bad_version": "1.1.0", "model": "m", "to": "1.2.0", "reason": "it burns"}
+    await post(fleet, "rollbacks", wish)
+    pages = "/releases/m/1.1.0", f"/rollouts/{rollout}"
+    for page in pages:
+        assert "Look at the recall" in await read_page(fleet, page)
+    await post(fleet, "releases/m/1.2.0/withdraw", {"reason": "it burns too"})
+    [note] = await notes(fleet)
+    assert note["rollout"] is None
+    assert note["says"].endswith("Recall it to send them to a good version.")
+    for page in pages:
+        html = await read_page(fleet, page)
+        assert "/releases/m/1.1.0/recall" in html and "Look at the recall" not in html
+    again = {**wish, "to": "1.0.0"}
+    tried = (await post(fleet, "rollbacks", {**again, "dry_run": True})).json
+    assert "warnings" not in tried
+    whole = (await post(fleet, "rollbacks", again)).json["rollout"]
+    assert (await fleet.get(f"{D}/update", "device")).json["rollout"] == whole
+    assert (await notes(fleet))[0]["rollout"] == whole
 
 
 async def test_rarer_withdrawn_releases_have_one_note(

@@ -40,7 +40,7 @@ from firmtrail.http.rollouts import (
 )
 from firmtrail.http.scalars import DeviceName, Position
 from firmtrail.projections import device_offers, rollout_devices, rollout_failures, rollouts
-from firmtrail.rules.control import Control
+from firmtrail.rules.control import Control, is_over
 from firmtrail.rules.outlook import Counted, ended_at_ms, outlook, window_of
 from firmtrail.rules.progress import ProgressState
 from firmtrail.rules.rollout import RolloutState, stream
@@ -190,10 +190,12 @@ async def _still_bad(call: AnyCall, now: ConsistentRead, found: RolloutState) ->
 
 
 def _recall_of(control: Control, found: RolloutState) -> RolloutState | None:
-    """Returns the newest recall of the version that a rollout leads to, if there is one."""
+    """Returns the newest recall of the version that a rollout leads to, if there is one, and the
+    version that this leads to was not withdrawn."""
     if found.is_rollback:
         return None
-    return next(iter(control.deciding.get((found.model, found.version), ())), None)
+    newest = next(iter(control.deciding.get((found.model, found.version), ())), None)
+    return None if newest is None or is_over(control, newest) else newest
 
 
 async def _counted(call: AnyCall, now: ConsistentRead) -> tuple[Counts, int]:
