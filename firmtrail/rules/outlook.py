@@ -111,7 +111,8 @@ def _fault(phase: PlanPhase, recent: Recent, left: int) -> str | None:
     outcomes = installed + failed
     if phase.min_reports is not None and outcomes + left < phase.min_reports:
         has = f" and has {outcomes}" if outcomes else ""
-        return f"waits for {phase.min_reports} reports{has}, but reaches {more}"
+        awaited = f"{phase.min_reports} report{'' if phase.min_reports == 1 else 's'}"
+        return f"waits for {awaited}{has}, but reaches {more}"
     return (
         f"waits for {phase.installed_percent} % installs, but {failed} of {outcomes} outcomes "
         f"failed, and it reaches {more}"

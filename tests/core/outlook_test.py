@@ -57,6 +57,7 @@ NEVER = ": it may never end."
             Counted(100),
             "waits for 11 reports, but reaches only about 10 more devices",
         ),
+        (waits(90, 1), Counted(0), "waits for 1 report, but reaches no more devices"),
         (waits(90, 2), Counted(1), "waits for 2 reports, but reaches only about 1 more device"),
         (waits(50, 20), Counted(150, 9, outcomes(9, 5)), None),
         (
