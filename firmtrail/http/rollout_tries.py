@@ -60,10 +60,10 @@ async def planned_with_approvals(
 
 
 def first_outlook(
-    call: AnyCall, now: Control, tried: rollout.RolloutState, devices: int
+    call: AnyCall, now: Control, tried: rollout.RolloutState, counted: Counted
 ) -> Outlook:
-    """Returns what the forecast of a rollout for so many devices depends on before it starts."""
-    return outlook(now, tried, plan_time(call, now), Counted(devices))
+    """Returns what the forecast of a rollout for these devices depends on before it starts."""
+    return outlook(now, tried, plan_time(call, now), counted)
 
 
 def delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int) -> Iterator[str]:

@@ -112,7 +112,8 @@ async def outlook_of(
     """Returns what the forecast of a rollout depends on. It is meant for so many devices, of which
     `done` installed the version or used up their attempts."""
     recent = await rollouts.recent_of(now.reader, call.log_id, found.id)
-    counted = Counted(matching, done, recent)
+    there = await rollout_devices.there(now.reader, call.log_id, found)
+    counted = Counted(matching, done, recent, there)
     return outlook.outlook(now.control, found, last_time(call, now.control, found), counted)
 
 

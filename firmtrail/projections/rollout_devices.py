@@ -23,6 +23,7 @@ from firmtrail.projections.view import generation_of, listed
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import FAILING
 from firmtrail.rules.rollout import RolloutState
+from firmtrail.rules.version import is_higher
 
 _SAMPLE = f"""\
 {device_pages.LOOKED}
@@ -201,6 +202,17 @@ async def running_bad(db: Reader, log_id: int, rollback: RolloutState) -> int:
     """Returns how many of the devices that a rollback names run its bad version."""
     counts = await _counts(db, log_id, rollback)
     return fleet_versions.total(counts, rollback.model, rollback.bad_version)
+
+
+async def there(db: Reader, log_id: int, rollout: RolloutState) -> int:
+    """Returns how many devices of a rollout run its version, or a higher one."""
+    counts = await _counts(db, log_id, rollout)
+    return sum(
+        each.devices
+        for each in counts
+        if each.model == rollout.model and each.version and rollout.version
+        if not is_higher(rollout.version, each.version)
+    )
 
 
 async def _counts(db: Reader, log_id: int, rollout: RolloutState) -> list[VersionCount]:

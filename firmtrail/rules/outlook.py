@@ -26,6 +26,14 @@ class Counted(NamedTuple):
     """Devices that have no outcome to come: they installed the version, or used up their
     attempts."""
     recent: Recent = Recent()
+    there: int = 0
+    """Devices that run the version, or a higher one."""
+
+    @property
+    def to_come(self) -> int:
+        """Returns the number of matching devices, without those that came to the version, or to a
+        higher one, in another way: the rollout offers nothing to them."""
+        return self.matching - max(0, self.there - self.done)
 
 
 class Outlook(NamedTuple):
@@ -89,7 +97,7 @@ def _endless(found: RolloutState, at: PlanTime, counted: Counted) -> Iterator[tu
     clock = rollout.clock_at(found, at)
     begun = rollout.begun_phases(replace(found, clock=clock), at.now_ms)
     current = None if clock is None or begun == clock.phase else clock
-    reached = [0, *(ceil(counted.matching * each.reach / BUCKETS) for each in found.plan)]
+    reached = [0, *(ceil(counted.to_come * each.reach / BUCKETS) for each in found.plan)]
     for n, phase in enumerate(found.plan[:-1]):
         if current is not None and n == current.phase:
             fault = None

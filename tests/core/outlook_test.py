@@ -59,6 +59,13 @@ NEVER = ": it may never end."
         ),
         (waits(90, 1), Counted(0), "waits for 1 report, but reaches no more devices"),
         (waits(90, 2), Counted(1), "waits for 2 reports, but reaches only about 1 more device"),
+        (waits(90, 10), Counted(200, there=100), None),
+        (
+            waits(90, 10),
+            Counted(200, there=110),
+            "waits for 10 reports, but reaches only about 9 more devices",
+        ),
+        (waits(90, 10), Counted(200, 9, outcomes(9, 0), there=109), None),
         (waits(50, 20), Counted(150, 9, outcomes(9, 5)), None),
         (
             waits(50, 20),

@@ -32,6 +32,21 @@ async def test_a_dry_run_expects_no_end_of_a_phase_that_waits_for_too_many(fleet
     assert found["phases"][1]["begins_at"] is None
 
 
+async def test_devices_that_run_the_version_already_give_no_reports(fleet: Site) -> None:
+    body = {"model": "m", "version": "1.1.0", "plan": plan(90, 2)}
+    assert "warnings" not in (await post(fleet, "rollouts", body | {"dry_run": True})).json
+    await fleet.report({"version": "1.2.0"})
+    found = (await post(fleet, "rollouts", body | {"dry_run": True})).json
+    few = "Phase 1 waits for 2 reports, but reaches only about 1 more device: it may never end."
+    assert found["warnings"] == [few]
+    tried = "percent=99.99&after=1+min&installed=90&reports=2&percent_2=100"
+    html = await read_page(fleet, f"/rollouts/start?model=m&version=1.1.0&{tried}")
+    assert few in html
+    rollout = await roll_out(fleet, plan=body["plan"])
+    assert (await shown(fleet, rollout))["waits_for"][-1] == few
+    assert few in await read_page(fleet, f"/rollouts/{rollout}")
+
+
 async def test_a_rollout_expects_no_end_of_a_phase_that_waits_for_too_many(fleet: Site) -> None:
     rollout = await roll_out(fleet, plan=plan(90, 50))
     found = await shown(fleet, rollout)

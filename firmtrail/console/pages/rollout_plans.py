@@ -25,6 +25,7 @@ from firmtrail.http.faults import faults_of
 from firmtrail.http.rollout_tries import plan_time, planned_with_approvals
 from firmtrail.http.rollouts import name_of, rollout_of
 from firmtrail.http.route import Route
+from firmtrail.projections import rollout_devices
 from firmtrail.rules import phases, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
 from firmtrail.rules.outlook import Counted, outlook
@@ -155,6 +156,7 @@ async def _tried(
     approved = msgspec.structs.replace(event, approvals=None, changed_by=None)
     change = Recorded(now.size, at.now_ms, stream(found.id), "", "", approved)
     then = phases.past([*past, change], at)
-    counted = Counted(counts.matching, counts.done)
+    there = await rollout_devices.there(now.reader, call.log_id, found)
+    counted = Counted(counts.matching, counts.done, there=there)
     ahead = outlook(now.control, then.state, at, counted)
     return TriedPlan(steps(then.state, at, then.times, ahead), event.approvals or 0)

@@ -149,10 +149,11 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         orders = await places.orders(call, now, stream(found.id))
         recent = await rollouts.recent_of(now.reader, call.log_id, found.id)
         still = await _still_bad(call, now, found)
+        there = await rollout_devices.there(now.reader, call.log_id, found)
     counts, size = counted or await _shared_counts(call)
     now_ms, phase = call.services.access.now_ms(), phase_of(call, now.control, found)
     name, is_over = name_of(found), phase in {"aborted", "withdrawn"}
-    seen = Counted(counts.matching, counts.done, recent)
+    seen = Counted(counts.matching, counts.done, recent, there)
     window = RolloutWindow("", None) if is_over else window_of(now.control, found)
     return render.page(
         call,
