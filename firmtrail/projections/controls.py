@@ -2,7 +2,8 @@
 
 A `Control` is all that decides which device gets which version: releases, rollouts, settings and
 halts. A log's head counts its control events, so a process that has read the head knows whether the
-`Control` that it has cached is current.
+`Control` that it has cached is current. A `Control` that was read from views of another revision
+than this code's is returned, but not cached: it is not current once these views are rebuilt.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import ClassVar, override
+from typing import ClassVar, NamedTuple, override
 
 from cachetools import LRUCache
 from uuid_utils import uuid7
@@ -28,6 +29,16 @@ from firmtrail.rules.rollout import Recent
 NAMED_MAX = 128
 """The number of processes whose caches are kept where scripts are played: those of processes that
 have ended give way."""
+
+_VIEWS = (releases.NAME, rollouts.NAME)
+
+
+class _Found(NamedTuple):
+    """Holds a `Control` that was read from the views."""
+
+    control: Control
+    is_lasting: bool
+    """Whether the views were in this code's revisions."""
 
 
 class Controls:
@@ -51,10 +62,11 @@ class Controls:
     async def at(self, log_id: int, count: int) -> Control:
         """Returns the `Control` after at least `count` control events. If it is not cached, it is
         read once for all callers that wait for it."""
-        while (found := self._known.get(log_id)) is None or found.count < count:
+        found = self._known.get(log_id)
+        while found is None or found.count < count:
             if log_id not in self._reading:
                 self._reading[log_id] = shared_work.begin(partial(self._read, log_id))
-            await shared_work.result_of(self._reading[log_id])
+            found = await shared_work.result_of(self._reading[log_id])
         return found
 
     async def at_moment(self, reader: Reader, log_id: int) -> tuple[log.Head, Control]:
@@ -64,17 +76,18 @@ class Controls:
         known = self._known.get(log_id)
         if known is not None and known.count == head.control_count:
             return head, known
-        found = await _at(reader, head)
-        self.publish(log_id, found)
-        return head, found
+        return head, self._learn(log_id, await _at(reader, head))
 
     async def _read(self, log_id: int) -> Control:
         try:
-            found = await read(self._db, log_id)
-            self.publish(log_id, found)
-            return found
+            return self._learn(log_id, await _read(self._db, log_id))
         finally:
             del self._reading[log_id]
+
+    def _learn(self, log_id: int, found: _Found) -> Control:
+        if found.is_lasting:
+            self.publish(log_id, found.control)
+        return found.control
 
 
 class CommittedControls:
@@ -158,13 +171,20 @@ def recent(results: Sequence[Sequence[Row]]) -> dict[str, Recent]:
 
 
 async def read(db: Database, log_id: int) -> Control:
+    return (await _read(db, log_id)).control
+
+
+async def _read(db: Database, log_id: int) -> _Found:
     async with db.moment() as reader:
         return await _at(reader, await log.head(reader, log_id))
 
 
-async def _at(reader: Reader, head: log.Head) -> Control:
+async def _at(reader: Reader, head: log.Head) -> _Found:
     """Returns the `Control` as of the reader's snapshot, from which the head was read."""
-    live = {name: generation for name, _, generation in await reader.read(fold.live(head.log_id))}
+    live = await reader.read(fold.live(head.log_id))
+    generations = {name: generation for name, _, generation in live}
+    revisions = {name: revision for name, revision, _ in live}
     old = lineage.segments_of(await reader.read(lineage.segments(head.log_id)))
-    rows = [await reader.read(statement) for statement in load(head, live, old)]
-    return of(head.control_count, rows)
+    rows = [await reader.read(statement) for statement in load(head, generations, old)]
+    is_lasting = all(revisions[name] == fold.REVISIONS[name] for name in _VIEWS)
+    return _Found(of(head.control_count, rows), is_lasting)

@@ -7,7 +7,11 @@ from time import monotonic
 import pytest
 
 from firmtrail.database.database import Database, Statement, Unavailable
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import ReleaseAdded
+from firmtrail.events.steering import RolloutStarted
 from firmtrail.projections import fold
+from firmtrail.projections.controls import Controls
 from firmtrail.rebuilding import builder, fitness, generations
 from firmtrail.rebuilding.builder import Builder, Duty
 from firmtrail.rebuilding.fitness import Fitness
@@ -15,11 +19,15 @@ from firmtrail.rebuilding.generations import Build
 from firmtrail.rebuilding.rebuild import RebuildProgress, prepare, rebuild
 from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, read, write
-from tests.fleet import register, report
+from tests.fleet import record_events, register, report
 from tests.patience import PATIENCE_S
 from tests.replay import differences
 
 ALL = frozenset(fold.REVISIONS)
+STEERED: list[tuple[str, Event]] = [
+    ("release/m/1.0.0", ReleaseAdded("m", "1.0.0")),
+    ("rollout/r1", RolloutStarted("1.0.0", "m", 10_000)),
+]
 OTHER_FORM = "UPDATE views SET revision = revision + $1"
 SERVER = Duty(is_alone=False, has_other_versions=True)
 COMMAND = Duty(is_alone=False, has_other_versions=True, is_automatic=False)
@@ -106,6 +114,28 @@ async def prepared(db: Database, log_id: int, recorder: Recorder) -> tuple[Build
     await ended(first)
     await second.look()
     return first, second
+
+
+@pytest.mark.parametrize("view", ["releases", "rollouts"])
+async def test_a_control_from_views_of_another_version_is_not_used_after_a_take_over(
+    db: Database, log_id: int, recorder: Recorder, view: str
+) -> None:
+    await record_events(recorder, log_id, STEERED)
+    await write(db, f"DELETE FROM {view}")  # the form of the other version
+    await write(db, f"{OTHER_FORM} WHERE name = $2", -1, view)
+    server, controls = new_builder(db, SERVER), Controls(db)
+    await server.look()
+    await server.begin()
+    await ended(server)
+    assert getattr(await controls.at(log_id, 2), view) == {}
+    async with db.moment() as reader:
+        assert getattr((await controls.at_moment(reader, log_id))[1], view) == {}
+    assert controls.known(log_id) is None
+    await server.take_over(log_id)
+    await ended(server)
+    after = await controls.at(log_id, 2)
+    assert (len(after.releases), len(after.rollouts)) == (1, 1)
+    assert await controls.at(log_id, 2) is controls.known(log_id) is after
 
 
 async def generations_of(db: Database, table: str) -> list[int]:
