@@ -13,8 +13,11 @@ HEADER_BYTES = _LENGTH.size
 """The size of the header before each message, which contains the length of the body."""
 
 
-def encode(content: object) -> tuple[bytes, bytes]:
-    """Returns the header and the body."""
+type Framed = tuple[bytes, bytes]
+"""A header and a body."""
+
+
+def encode(content: object) -> Framed:
     body = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
     return _LENGTH.pack(len(body)), body
 

@@ -8,9 +8,7 @@ answers, keeps no other one waiting.
 import contextlib
 import select
 import socket
-from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
 from firmtrail.database import messages
 
@@ -18,10 +16,6 @@ RECEIVED_BYTES = 64 * 1024
 SILENT_S = 10.0
 """How long a process may leave its transaction open without a statement while others could wait for
 it; PostgreSQL's limit is `idle_in_transaction_session_timeout`."""
-
-type SentCall = tuple[Callable[..., Any], tuple[Any, ...]]
-type Answer = tuple[Exception | None, Any]
-"""An error, or a result."""
 
 
 class Channel:
@@ -55,16 +49,15 @@ class Channel:
         header = self._received[: messages.HEADER_BYTES]
         return messages.body_bytes(bytes(header)) if len(header) == messages.HEADER_BYTES else 0
 
-    def take(self) -> SentCall:
-        """Removes the first message, which must be there, and returns it."""
+    def take(self) -> bytes:
+        """Removes the first message, which must be there, and returns its body."""
         end = messages.HEADER_BYTES + self._body_bytes()
         body = bytes(self._received[messages.HEADER_BYTES : end])
         del self._received[:end]
-        call: SentCall = messages.decode(body)
-        return call
+        return body
 
-    def answer(self, answer: Answer) -> None:
-        for part in messages.encode(answer):
+    def answer(self, message: messages.Framed) -> None:
+        for part in message:
             self._unsent += part
         self.send()
 
@@ -98,7 +91,7 @@ class Channel:
 class Channels:
     """Holds the connections that came through a door, in the order in which they have turns."""
 
-    def __init__(self, door: socket.socket, greeting: Answer) -> None:
+    def __init__(self, door: socket.socket, greeting: messages.Framed) -> None:
         """Each new connection is sent the greeting first."""
         self._door = door
         self._greeting = greeting

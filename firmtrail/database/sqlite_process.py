@@ -40,7 +40,7 @@ def main(path: Path, modules: list[str]) -> None:
     for number in SENT_TO_GROUP:
         signal.signal(number, signal.SIG_IGN)  # the server ends this process
     error, connection = run_safely(_open, path)
-    channels = Channels(socket.socket(fileno=sys.stdin.fileno()), (error, None))
+    channels = Channels(socket.socket(fileno=sys.stdin.fileno()), messages.encode((error, None)))
     channels.wait_for_first()
     if connection is not None:
         for module in modules:
@@ -70,8 +70,15 @@ def _serve(connection: sqlite3.Connection, channels: Channels) -> None:
 
 
 def _run(connection: sqlite3.Connection, channel: Channel) -> None:
-    function, args = channel.take()
-    channel.answer(run_safely(sqlite_connection.run, function, connection, args))
+    error, message = run_safely(_message, connection, channel.take())
+    channel.answer(messages.encode((error, None)) if error is not None else message)
+
+
+def _message(connection: sqlite3.Connection, sent: bytes) -> messages.Framed:
+    """Runs the sent call, and returns the message with its result. Raises what the call raises, and
+    what the values raise that can't be unpacked here, or packed."""
+    function, args = messages.decode(sent)
+    return messages.encode((None, sqlite_connection.run(function, connection, args)))
 
 
 def run_safely(function: Callable[..., Any], *args: object) -> tuple[Exception | None, Any]:

@@ -18,6 +18,7 @@ import aiosqlite
 from firmtrail.database import messages, sqlite_connection
 from firmtrail.database.database import OutcomeUnknown, Unavailable
 from firmtrail.database.sqlite_door import Entrance
+from firmtrail.database.sqlite_process import run_safely
 
 COMMITS = frozenset({sqlite_connection.play, sqlite_connection.commit})
 """If the process ends while one of these runs, the transaction may be in the file or not."""
@@ -155,7 +156,8 @@ class ProcessConnection:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         try:
             while (body := await _received(reader)) is not None:
-                error, result = messages.decode(body)
+                unread, read = run_safely(messages.decode, body)
+                error, result = (unread, None) if unread is not None else read
                 _, answer = self._sent.popleft()
                 if answer.done():  # its caller was cancelled
                     continue

@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import override
 
 from firmtrail.database.database import Script, Statement
 
@@ -35,3 +36,21 @@ def heap_flags() -> Script[list[str]]:
     yield []
     parts = Path("/proc/self/smaps").read_text().split("[heap]")
     return parts[1].split("VmFlags:")[1].splitlines()[0].split()
+
+
+class Unreadable:
+    """Can be packed, and can't be unpacked."""
+
+    @override
+    def __reduce__(self) -> tuple[type[int], tuple[str]]:
+        return int, ("x",)
+
+
+def unreadable() -> Script[object]:
+    yield []
+    return Unreadable()
+
+
+def unpackable() -> Script[object]:
+    yield []
+    return lambda: None

@@ -250,7 +250,7 @@ def door(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
         connection = sqlite_connection.connect(path, writes=True)
         sqlite_connection.set_up(connection, writes=True)
         with inside:
-            sqlite_process._serve(connection, Channels(inside, (None, None)))
+            sqlite_process._serve(connection, Channels(inside, messages.encode((None, None))))
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -5,10 +5,13 @@ import asyncio
 import os
 import platform
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from pickle import PicklingError
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from firmtrail.database import messages, sqlite, sqlite_door
 from firmtrail.database.database import (
@@ -41,6 +44,8 @@ from tests.contract.scripts import (
     malloc_settings,
     process_id,
     seeing,
+    unpackable,
+    unreadable,
 )
 from tests.databases import new_log, read, write
 from tests.patience import PATIENCE_S
@@ -118,6 +123,33 @@ async def test_an_unexpected_error_says_where_it_happened(db: SQLite) -> None:
     with pytest.raises(ZeroDivisionError) as error:
         await db.play(dividing)
     assert "in dividing" in "".join(error.value.__notes__)
+
+
+async def test_a_report_of_a_wrong_type_is_an_error_and_the_process_still_writes(
+    db: SQLite,
+) -> None:
+    log_id, recorder = await new_log(db), Recorder(db)
+    await recorder.act(log_id, register)
+    pid = await db.play(process_id)
+    with pytest.raises(msgspec.ValidationError, match="Expected `str"):
+        await recorder.report(log_id, [replace(report(1), question=7)])
+    assert [at(each) for each in await recorder.report(log_id, [report(2)])] == [1]
+    assert await db.play(process_id) == pid
+    await recorder.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [(unpackable, "lambda"), (unreadable, "invalid literal")],
+    ids=["not packed there", "not unpacked here"],
+)
+async def test_a_result_that_cannot_cross_is_an_error_and_the_process_still_writes(
+    db: SQLite, script: Callable[[], Script[object]], error: str
+) -> None:
+    pid = await db.play(process_id)
+    with pytest.raises((ValueError, AttributeError, PicklingError), match=error):
+        await db.play(script)
+    assert await db.play(process_id) == pid
 
 
 async def test_an_error_of_sqlite_comes_back_translated(db: SQLite) -> None:
