@@ -120,7 +120,7 @@ def test_a_secret_is_rotated_and_a_device_ended_and_restored(acme: Acme) -> None
     assert "secret" not in acme.json("device", "restore", "d1")
 
 
-def test_what_has_a_secret_is_made_as_json_too(acme: Acme) -> None:
+def test_commands_that_print_a_secret_print_json_too(acme: Acme) -> None:
     made = acme.json("device", "add", "d3", *PUMP)
     assert (made["device"], made["secret"].startswith("fts_")) == ("d3", True)
     assert "secret" not in acme.json("device", "add", "d4", *PUMP, "--secret", "s" * 32)
