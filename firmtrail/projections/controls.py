@@ -25,6 +25,7 @@ from firmtrail.projections import fold, releases, rollouts
 from firmtrail.rules import control
 from firmtrail.rules.control import Control
 from firmtrail.rules.rollout import Recent
+from firmtrail.rules.settings import Settings
 
 NAMED_MAX = 128
 """The number of processes whose caches are kept where scripts are played: those of processes that
@@ -78,6 +79,16 @@ class Controls:
             return head, known
         return head, self._learn(log_id, await _at(reader, head))
 
+    async def settings_at(self, reader: Reader, log_id: int) -> Settings:
+        """Returns the project's settings as of this reader's snapshot. They follow from the log, so
+        no view is read."""
+        head = await log.head(reader, log_id)
+        known = self._known.get(log_id)
+        if known is not None and known.count == head.control_count:
+            return known.settings
+        old = lineage.segments_of(await reader.read(lineage.segments(log_id)))
+        return _folded([await reader.read(each) for each in _of_project(head, old)]).settings
+
     async def _read(self, log_id: int) -> Control:
         try:
             return self._learn(log_id, await _read(self._db, log_id))
@@ -124,13 +135,29 @@ class CommittedControls:
 def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Segment]) -> list[Statement]:
     """Reads the parts of a `Control`; `of` decodes them. `old` are the logs that this one
     continues."""
-    stream = f"project/{head.project}"
     return [
         releases.load(head.log_id, generations[releases.NAME]),
         rollouts.load(head.log_id, generations[rollouts.NAME]),
+        *_of_project(head, old),
+    ]
+
+
+def _of_project(head: log.Head, old: Iterable[Segment]) -> list[Statement]:
+    """Reads the events of the project itself; `_folded` takes the rows."""
+    stream = f"project/{head.project}"
+    return [
         *(short_streams.of_stream(part.log_id, stream, part.size) for part in old),
         short_streams.of_stream(head.log_id, stream),
     ]
+
+
+def _folded(of_project: Iterable[Iterable[Row]]) -> Control:
+    """Returns a `Control` with the project's settings and halts. They are few, so they are folded
+    from their events."""
+    found = Control()
+    for position, _, text in chain.from_iterable(of_project):
+        found = control.evolve(found, decode(position, text))
+    return found
 
 
 def halted_before(log_id: int, project: str, position: int) -> Script[Control]:
@@ -144,21 +171,15 @@ def halted_before(log_id: int, project: str, position: int) -> Script[Control]:
         )
         for part in (*lineage.segments_of(rows), own)
     ]
-    found = Control()
-    for number, _, text in chain.from_iterable(parts):
-        found = control.evolve(found, decode(number, text))
+    found = _folded(parts)
     return Control(halt=found.halt, halts=found.halts)
 
 
 def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
-    """Returns the `Control` after `count` control events, from the rows of `load`. Settings and
-    halts are few, so they are folded from their events."""
+    """Returns the `Control` after `count` control events, from the rows of `load`."""
     of_releases, of_rollouts, *of_project = results
-    found = Control()
-    for position, _, text in chain.from_iterable(of_project):
-        found = control.evolve(found, decode(position, text))
     return replace(
-        found,
+        _folded(of_project),
         count=count,
         releases=releases.state(of_releases),
         rollouts=rollouts.state(of_rollouts),

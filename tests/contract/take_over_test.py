@@ -8,7 +8,7 @@ import pytest
 
 from firmtrail.database.database import Database, Statement, Unavailable
 from firmtrail.events.event import Event
-from firmtrail.events.fleet import ReleaseAdded
+from firmtrail.events.fleet import ReleaseAdded, SettingsChanged
 from firmtrail.events.steering import RolloutStarted
 from firmtrail.projections import fold
 from firmtrail.projections.controls import Controls
@@ -27,6 +27,7 @@ ALL = frozenset(fold.REVISIONS)
 STEERED: list[tuple[str, Event]] = [
     ("release/m/1.0.0", ReleaseAdded("m", "1.0.0")),
     ("rollout/r1", RolloutStarted("1.0.0", "m", 10_000)),
+    ("project/acme", SettingsChanged(mender_id_attribute="serial")),
 ]
 OTHER_FORM = "UPDATE views SET revision = revision + $1"
 SERVER = Duty(is_alone=False, has_other_versions=True)
@@ -127,15 +128,16 @@ async def test_a_control_from_views_of_another_version_is_not_used_after_a_take_
     await server.look()
     await server.begin()
     await ended(server)
-    assert getattr(await controls.at(log_id, 2), view) == {}
+    assert getattr(await controls.at(log_id, 3), view) == {}
     async with db.moment() as reader:
         assert getattr((await controls.at_moment(reader, log_id))[1], view) == {}
+        assert (await controls.settings_at(reader, log_id)).mender_id_attribute == "serial"
     assert controls.known(log_id) is None
     await server.take_over(log_id)
     await ended(server)
-    after = await controls.at(log_id, 2)
+    after = await controls.at(log_id, 3)
     assert (len(after.releases), len(after.rollouts)) == (1, 1)
-    assert await controls.at(log_id, 2) is controls.known(log_id) is after
+    assert await controls.at(log_id, 3) is controls.known(log_id) is after
 
 
 async def generations_of(db: Database, table: str) -> list[int]:
@@ -279,7 +281,7 @@ async def test_logs_that_another_server_takes_over_cost_one_look_for_all(
     assert 1 <= looks <= (monotonic() - began_s) / builder.TRY_EVERY_S
 
 
-async def test_who_waits_for_a_server_that_stops_learns_that_it_is_unavailable(
+async def test_a_request_that_waits_for_a_server_that_stops_gets_unavailable(
     db: Database, log_id: int, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(builder, "SETTLE_S", PATIENCE_S)

@@ -7,8 +7,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from limits import RateLimitItemPerMinute
 
 from firmtrail.access import hashing
-from firmtrail.database.database import Database
-from firmtrail.projections import fold
 from tests.service.enrolling import set_enrolment
 from tests.service.mender import BYTES, ONE, device, joined, offered
 from tests.service.mender_device import (
@@ -21,7 +19,6 @@ from tests.service.mender_device import (
     PrivateKey,
     rsa_key,
 )
-from tests.service.preparing import prepare, revisions
 from tests.service.site import P, Site
 from tests.service.steered import post, roll_out
 
@@ -54,14 +51,6 @@ async def test_a_device_is_known_by_its_key(device: MenderDevice, key: PrivateKe
     device.tenant = ""
     assert (await device.authenticate()).status == 200, "a known key needs no tenant"
     assert (await device.site.get(ONE)).json["model"] == "m"
-
-
-async def test_a_new_device_is_admitted_although_the_views_are_only_prepared(
-    device: MenderDevice, db: Database
-) -> None:
-    await prepare(device.site, db)
-    assert (await device.authenticate()).status == 200
-    assert await revisions(db, device.site.log_id) == fold.REVISIONS
 
 
 async def test_every_wrong_request_gets_the_same_401(device: MenderDevice) -> None:

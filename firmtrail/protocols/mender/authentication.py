@@ -94,6 +94,7 @@ async def _admitted(call: AnyCall, asked: AuthRequest, key: str) -> DeviceClaims
     is_known = await access.admits_key(tenant.project, device, key_digest(key))
     if is_known or tenant.has_token:
         call.services.moves.check_here(tenant.project, "Authenticate there.")
+        await live_views.take_over(call.services, tenant.log_id)
     if not is_known:
         if not tenant.has_token:
             await access.hasher.count_guess("device", call.address)
@@ -166,22 +167,29 @@ async def _may_take(call: AnyCall, tenant: _Tenant, known: CurrentDevice, key: s
 
 async def _offered(call: AnyCall, tenant: _Tenant, device: str, key: str) -> bool:
     """Offers the key as the device's own, unless one waits already; returns whether it is
-    accepted."""
+    accepted. A device is also counted before the server takes the project over for it."""
     joiner, services = tenant.joiner, call.services
     if joiner is None:
         return False
-    await live_views.require(services, tenant.log_id)
+    if tenant.log_id in services.builder.unfit:
+        await _count(call, tenant.project, joiner)
+        await live_views.require(services, tenant.log_id)
     _, known = device_current.size_and_device(
         await services.queries.devices.get((tenant.log_id, device))
     )
     if known is not None and not await _may_take(call, tenant, known, key):
         return False
-    if joiner.token_id is not None:
-        await services.access.registrations.of_token(joiner.token_id)
-    else:
-        network = addresses.network(call.address)
-        await services.access.registrations.of_network(tenant.project, network)
+    await _count(call, tenant.project, joiner)
     try:
         return await services.recorder.act(tenant.log_id, enrolment.offer_key(device, key, joiner))
     except Refused:
         return False
+
+
+async def _count(call: AnyCall, project: str, joiner: Joiner) -> None:
+    """Counts a device that joins. Raises `TooManyAttempts` past a limit."""
+    registrations = call.services.access.registrations
+    if joiner.token_id is not None:
+        await registrations.of_token(joiner.token_id)
+    else:
+        await registrations.of_network(project, addresses.network(call.address))

@@ -31,8 +31,7 @@ def is_project(text: str) -> bool:
 async def settings(call: AnyCall, log_id: int) -> Settings:
     """Returns the project's settings."""
     async with call.services.db.moment() as reader:
-        _, control = await call.services.recorder.controls.at_moment(reader, log_id)
-    return control.settings
+        return await call.services.recorder.controls.settings_at(reader, log_id)
 
 
 async def identity_attribute(call: AnyCall, log_id: int) -> str | None:
