@@ -4,14 +4,17 @@ again."""
 import contextlib
 import os
 import resource
+import shutil
 import sqlite3
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 from aiohttp import ClientSession
 
+from tests.databases import sqlite_template
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.ledger import Writer
@@ -24,8 +27,11 @@ WRITERS = 3
 LEFT_BYTES = 200_000
 """Less than a thousand reports or devices need."""
 
-type Space = tuple[Callable[[int], None], Callable[[int], None]]
-"""A function that takes nearly all space from the process, and one that gives it back."""
+MOUNT_BYTES = 32 * 1024 * 1024
+
+type Space = tuple[Path, Callable[[int], None], Callable[[int], None]]
+"""The database's folder; a function that takes nearly all space from the process; and one that
+gives it back."""
 
 
 @pytest.fixture
@@ -43,34 +49,61 @@ def limited(tmp_path: Path) -> Space:
         for process in (pid, *children(pid)):
             resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
-    return take, give_back
+    return tmp_path, take, give_back
 
 
 @pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> Space:
-    """Limits the pages of the database: SQLite says that the disk is full."""
-    paths = (str(Path(pages.__file__).parent), ENVIRONMENT.get("PYTHONPATH", ""))
-    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", os.pathsep.join(filter(None, paths)))
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Space]:
+    """Fills a file system: a write fails with ENOSPC. Where none can be mounted, SQLite says so
+    itself, because the pages of the database are limited."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if mount and umount and is_mounted(mount, folder):
+        yield folder, *filled(folder)
+        subprocess.run([umount, "--lazy", folder], check=True)
+    else:
+        paths = (str(Path(pages.__file__).parent), ENVIRONMENT.get("PYTHONPATH", ""))
+        monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        yield folder, signalled(pages.TAKE), signalled(pages.GIVE_BACK)
 
-    def signalled(number: int) -> Callable[[int], None]:
-        def send(pid: int) -> None:
-            writing = writer(pid)
-            assert writing is not None
-            os.kill(writing, number)
 
-        return send
+def is_mounted(mount: str, folder: Path) -> bool:
+    """Mounts a small file system there, if that is allowed."""
+    small = ["-t", "tmpfs", "-o", f"size={MOUNT_BYTES}", "none"]
+    done = subprocess.run([mount, *small, folder], check=False, stderr=subprocess.DEVNULL)
+    return done.returncode == 0
 
-    return signalled(pages.TAKE), signalled(pages.GIVE_BACK)
+
+def filled(folder: Path) -> tuple[Callable[[int], None], Callable[[int], None]]:
+    filler = folder / "filler"
+
+    def take(_: int) -> None:
+        free = shutil.disk_usage(folder).free
+        filler.write_bytes(b"\0" * max(0, free - LEFT_BYTES))
+
+    def give_back(_: int) -> None:
+        filler.unlink()
+
+    return take, give_back
+
+
+def signalled(number: int) -> Callable[[int], None]:
+    def send(pid: int) -> None:
+        writing = writer(pid)
+        assert writing is not None
+        os.kill(writing, number)
+
+    return send
 
 
 @pytest.mark.parametrize("kind", ["limited", "full"])
-async def test_a_full_disk(
-    request: pytest.FixtureRequest, serve: Serve, sqlite_url: str, kind: str
-) -> None:
-    take, give_back = request.getfixturevalue(kind)
-    path = Path(sqlite_url.removeprefix("sqlite:///"))
-    site, writers = await ledger.new_writers(sqlite_url, WRITERS)
-    server = serve(sqlite_url)
+async def test_a_full_disk(request: pytest.FixtureRequest, serve: Serve, kind: str) -> None:
+    folder, take, give_back = request.getfixturevalue(kind)
+    path = folder / "firmtrail.db"
+    path.write_bytes(sqlite_template())
+    site, writers = await ledger.new_writers(f"sqlite:///{path}", WRITERS)
+    server = serve(f"sqlite:///{path}")
     async with ledger.session() as session:
         async with ledger.load(session, writers, server.url):
             await ledger.until_all_go_on(writers)
