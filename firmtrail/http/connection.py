@@ -4,8 +4,9 @@ Bytes that are not HTTP, a target that is not a path, an unknown expectation: ai
 on its own, in plain text. Here they become problems like every other refusal. The gate admits a
 connection, even before its TLS handshake. A connection is cut if no whole request head arrives
 within `HEAD_S`, counted from its acceptance and from the first byte of each further head. It is
-also cut if its client does not take an answer within `WRITE_S`. aiohttp has no settings for this,
-so a few methods extend its connection, its server and its runner.
+also cut if its client takes nothing of an answer within `WRITE_S`, whether it waits for the answer,
+is idle or is being closed; the handler of a stream limits its own time. aiohttp has no settings for
+this, so a few methods extend its connection, its server and its runner.
 """
 
 import asyncio
@@ -23,12 +24,12 @@ from firmtrail.http.clients import IS_AUTHENTICATED, Clients
 from firmtrail.http.errors import BadRequest, ExpectationFailed, NotFound, Problem, RequestInfo
 from firmtrail.http.gate import HEAD_S, Admission, ConnectionStage, Gate
 from firmtrail.http.incoming import CONTINUED
-from firmtrail.http.whole_answer import SENT_EASILY_BYTES, Finished, WholeAnswer
+from firmtrail.http.whole_answer import Finished, is_easy, send
 
 UNSENT_LINGER_S = 1
 """Limits the wait for a body that the server did not ask for: some clients send it anyway."""
 WRITE_S = 60
-"""Limits the time that a client takes to receive an answer that is sent whole."""
+"""Limits the time in which a client takes nothing of an answer that is sent whole."""
 HEAD_END = b"\r\n\r\n"
 
 _log = structlog.get_logger("firmtrail.http")
@@ -166,7 +167,7 @@ class _Handshake(asyncio.Protocol):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_admission", "_clients", "_gate", "_late")
+    __slots__ = ("_admission", "_clients", "_gate", "_late", "_lower", "_unsent_bytes", "_untaken")
 
     def __init__(self, manager: _Server, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -174,6 +175,10 @@ class _Connection(web.RequestHandler):
         self._clients = manager.clients
         self._admission: Admission | None = None
         self._late: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0
+        self._lower: asyncio.Transport | None = None
+        """The transport until the connection is lost; aiohttp's own is None once it is closing."""
 
     def take(self, admitted: Admission) -> None:
         """Takes over the admission that the connection had during its handshake."""
@@ -182,10 +187,12 @@ class _Connection(web.RequestHandler):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._lower = cast(asyncio.Transport, transport)
         self._admission = self._admission or self._gate.admit(self, transport)
         if self._admission is None:
-            cast(asyncio.Transport, transport).abort()
+            self._lower.abort()
             return
+        self._lower.set_write_buffer_limits(high=1)  # so writing is paused while bytes are unsent
         super().connection_made(transport)
         self._wait_for_head()
 
@@ -194,7 +201,19 @@ class _Connection(web.RequestHandler):
         if self._admission is not None:
             self._gate.forget(self._admission)
         self._stop_waiting()
+        self._stop_limiting()
+        self._lower = None
         super().connection_lost(exc)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._limit_writing()
+
+    @override
+    def resume_writing(self) -> None:
+        self._stop_limiting()
+        super().resume_writing()
 
     @override
     def resume_reading(self, resume_parser: bool = True) -> None:
@@ -234,8 +253,8 @@ class _Connection(web.RequestHandler):
 
     def cut(self) -> None:
         """Breaks the connection: nothing more is sent, and a running request sees it as lost."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self._lower is not None:
+            self._lower.abort()
 
     def _may_begin_head(self) -> bool:
         """Returns whether the next bytes belong to a head: the connection is idle, or its request
@@ -263,6 +282,26 @@ class _Connection(web.RequestHandler):
         ):  # a request is running: the rest may come after its answer
             self._wait_for_head()
 
+    def _limit_writing(self) -> None:
+        assert self._lower is not None
+        self._unsent_bytes = self._lower.get_write_buffer_size()
+        self._untaken = self._loop.call_later(WRITE_S, self._check_writing)
+
+    def _stop_limiting(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
+
+    def _check_writing(self) -> None:
+        """Cuts the connection if its client has taken nothing. While a handler runs, it limits its
+        own time; the answers before its own are limited again afterwards."""
+        assert self._lower is not None
+        has_taken = self._lower.get_write_buffer_size() < self._unsent_bytes
+        if has_taken or self._current_request is not None:
+            self._limit_writing()
+        else:
+            self.cut()
+
     @override
     def handle_error(
         self,
@@ -289,24 +328,18 @@ class _Connection(web.RequestHandler):
         if hdrs.EXPECT in request.headers and _holds_back(request):
             answer.force_close()  # the next bytes could be the body, or another request
             self._lingering_time = UNSENT_LINGER_S
-        elif (
-            type(answer) is WholeAnswer
-            and not (self._paused or self._upgraded)
-            and answer.is_easy(request)
-        ):
-            return answer.send(request)
-        finishing = super().finish_response(request, answer, start_time)
-        if self._paused or (answer.content_length or 0) > SENT_EASILY_BYTES:
-            return self._in_time(finishing)
-        return finishing
+        elif not (self._paused or self._upgraded) and is_easy(answer, request):
+            return send(answer, request)
+        if self._paused:
+            return self._finish_in_turn(request, answer, start_time)
+        return super().finish_response(request, answer, start_time)
 
-    async def _in_time(self, finishing: Coroutine[Any, Any, Finished]) -> Finished:
-        try:
-            async with asyncio.timeout(WRITE_S):
-                return await finishing
-        except TimeoutError:
-            self.cut()
-            raise ConnectionAbortedError("the client did not take its answer") from None
+    async def _finish_in_turn(
+        self, request: web.BaseRequest, answer: web.StreamResponse, start_time: float | None
+    ) -> Finished:
+        """Sends an answer once the client has taken the answers before it."""
+        await self._drain_helper()
+        return await super().finish_response(request, answer, start_time)
 
 
 def _holds_back(request: web.BaseRequest) -> bool:

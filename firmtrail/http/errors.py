@@ -19,7 +19,6 @@ from firmtrail.access.hashing import TooManyAttempts
 from firmtrail.database.database import AppendRefused, Unavailable
 from firmtrail.database.stubs import EntriesAway, NoArchive
 from firmtrail.http.clients import address_of
-from firmtrail.http.whole_answer import WholeAnswer
 from firmtrail.publishing.minimum_sizes import LogRefused
 from firmtrail.recording.commit import ClockAhead
 from firmtrail.repeats import Repeats
@@ -284,7 +283,7 @@ class ServiceUnavailable(Problem):
 
 def problem_response(problem: Problem, request_id: str) -> web.Response:
     """Returns the problem as an answer; each status has one title."""
-    return WholeAnswer(
+    return web.Response(
         status=problem.status,
         body=msgspec.json.encode(problem_body(problem, request_id)),
         content_type=PROBLEM_MEDIA_TYPE,

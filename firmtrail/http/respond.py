@@ -26,7 +26,6 @@ from firmtrail.commands.once import CommandAnswer, once
 from firmtrail.http import origin
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import STREAM, Stale
-from firmtrail.http.whole_answer import WholeAnswer
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.device import Refused
@@ -55,7 +54,7 @@ _encode = msgspec.json.Encoder().encode
 
 def json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
     """Returns an answer to a command, which no cache keeps."""
-    return WholeAnswer(status=status, body=_encode(body), content_type=JSON, headers=headers)
+    return web.Response(status=status, body=_encode(body), content_type=JSON, headers=headers)
 
 
 async def run_once(
@@ -111,9 +110,9 @@ def encoded_resource(
     etag = etag_of(body if covered is None else covered)
     sent = {ETAG: f'"{etag}"', hdrs.CACHE_CONTROL: "private, no-cache", **headers}
     if client_has(call.request, etag):
-        return WholeAnswer(status=304, headers=sent)
+        return web.Response(status=304, headers=sent)
     charset = "utf-8" if media.startswith("text/") else None
-    return WholeAnswer(body=body, content_type=media, charset=charset, headers=sent)
+    return web.Response(body=body, content_type=media, charset=charset, headers=sent)
 
 
 def client_has(request: web.Request, etag: str) -> bool:

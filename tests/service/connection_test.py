@@ -1,10 +1,13 @@
 """Tests that requests outside all routes are refused with a problem, like all others."""
 
 import asyncio
+from collections.abc import Coroutine
 
+import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from firmtrail.http import connection, whole_answer
 from firmtrail.http.clients import Clients
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import Gate, bounds
@@ -14,7 +17,6 @@ from tests.service.routes import assert_is_problem
 from tests.service.site import Address, D, Site
 from tests.serving import Answer
 
-EVENTS = "bug", "refused by the connection"
 HOST = b"Host: x\r\n"
 CHUNKED = b"POST /api/v1/login HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
@@ -65,8 +67,23 @@ async def head_of_next(reader: asyncio.StreamReader) -> dict[str, str]:
     return head | {"status": status}
 
 
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lists the statuses of the answers that were sent in one step."""
+    statuses = []
+
+    def sending(
+        answer: web.Response, request: web.BaseRequest
+    ) -> Coroutine[None, None, whole_answer.Finished]:
+        statuses.append(answer.status)
+        return whole_answer.send(answer, request)
+
+    monkeypatch.setattr(connection, "send", sending)
+    return statuses
+
+
 async def test_an_answer_sent_in_one_step_has_the_head_that_aiohttp_makes(
-    site: Site, address: Address
+    site: Site, address: Address, sent: list[int]
 ) -> None:
     """aiohttp makes the head of an answer after which the connection ends."""
     caller = f"Host: x\r\nAuthorization: Bearer {site.credentials['viewer']}\r\n"
@@ -83,7 +100,22 @@ async def test_an_answer_sent_in_one_step_has_the_head_that_aiohttp_makes(
         assert last.pop("Connection") == "close"
         assert (first, second) == (last, last)
         assert last["status"] == f"HTTP/1.1 {status}"
+        assert sent == 2 * [int(status.split(" ")[0])]
+        sent.clear()
         writer.close()
+
+
+async def test_an_answer_in_another_version_of_http_is_not_sent_in_one_step(
+    address: Address, sent: list[int]
+) -> None:
+    reader, writer = await asyncio.open_connection(*address)
+    request = b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n" + HOST + b"\r\n"
+    writer.write(2 * request)
+    for _ in range(2):
+        head = await head_of_next(reader)
+        assert (head["status"], head["Connection"]) == ("HTTP/1.0 200 OK", "keep-alive")
+    assert sent == []
+    writer.close()
 
 
 async def raise_error(_: web.Request) -> web.Response:
@@ -98,13 +130,15 @@ async def test_a_refusal_and_a_bug_are_each_logged_once() -> None:
     runner = HttpRunner(bare, gate=gate, clients=clients, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    requests = (b"/broken", 500), (b"/nothing", 404)
-    for (path, status), event in zip(requests, EVENTS, strict=True):
+    for path, status, event in (
+        (b"/broken", 500, "bug"),
+        (b"/nothing", 404, "refused by the connection"),
+    ):
         with capture_logs() as logged:
             answer = await send(
                 runner.addresses[0], b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n"
             )
         assert_is_problem(answer, status)
         # Another test's service may still log what its followers do.
-        assert [each["event"] for each in logged if each["event"] in EVENTS] == [event]
+        assert [each["event"] for each in logged if "follower" not in each] == [event]
     await runner.cleanup()
