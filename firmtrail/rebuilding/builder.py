@@ -301,7 +301,8 @@ class Builder:
                 await self._looked_again()
 
     async def _looked_again(self) -> None:
-        """Waits for the next look. All logs that are being taken over share it."""
+        """Waits for the next look. All rebuilds that end, and all logs that are being taken over,
+        share it."""
         if self._next_look is None or self._next_look.done():
             self._next_look = shared_work.begin(self._look_soon)
         await shared_work.result_of(self._next_look)
@@ -334,7 +335,7 @@ class Builder:
             )
             position = step.build.position
         with contextlib.suppress(Unavailable):
-            await self.look()
+            await self._looked_again()
         if is_live:
             _log.info("rebuilt", **shown, at=position)
             await generations.delete_dead(self._db, build.log_id)
@@ -343,7 +344,9 @@ class Builder:
         build = self._running.pop(log_id).build
         self._on_progress(build.position, 0, len(self._running))
         self._ended.set()
-        error = None if task.cancelled() else task.exception()
+        if task.cancelled():  # by this process, which may try again
+            return
+        error = task.exception()
         if error is None:
             self._setbacks.forget(log_id)
             return

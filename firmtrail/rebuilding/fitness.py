@@ -58,7 +58,7 @@ ALL_FIT = Fitness({}, frozenset(), {})
 async def read(db: Database) -> Fitness:
     """Returns the state of all logs that take events, at one moment: a rebuild that ends makes its
     views live and no longer prepared."""
-    if not (await _differing(db))[0]:
+    if not await db.read(_page(_OTHER_REVISIONS, (0, ""), 1, _given())):
         return ALL_FIT
     async with db.moment() as reader:
         differing, newer = await _differing(reader)
@@ -67,10 +67,9 @@ async def read(db: Database) -> Fitness:
 
 async def _differing(db: Reader) -> tuple[dict[int, frozenset[str]], frozenset[int]]:
     """Returns the views that differ by log, and the logs with a newer view."""
-    given = Given("name text, revision bigint", list(fold.REVISIONS.items()))
     differing: defaultdict[int, set[str]] = defaultdict(set)
     newer = set()
-    for log_id, name, difference in await _all(db, _OTHER_REVISIONS, given):
+    for log_id, name, difference in await _all(db, _OTHER_REVISIONS, _given()):
         differing[log_id].add(name)
         if difference > 0:
             newer.add(log_id)
@@ -78,13 +77,23 @@ async def _differing(db: Reader) -> tuple[dict[int, frozenset[str]], frozenset[i
     return views, frozenset(newer)
 
 
+def _given() -> Given:
+    """Returns this code's revisions as rows of `_OTHER_REVISIONS`."""
+    return Given("name text, revision bigint", list(fold.REVISIONS.items()))
+
+
 async def _all(db: Reader, text: str, given: Given | None = None) -> list[Row]:
     """Returns the rows of all pages of a statement, each of which begins with a log and a view."""
-    found, after = list[Row](), (0, "")
-    while rows := await db.read(Statement(text, (*after, PAGE_ROWS), given)):
-        found += rows
-        after = (rows[-1][0], rows[-1][1])
+    found = await db.read(_page(text, (0, ""), PAGE_ROWS, given))
+    rows = found
+    while len(rows) == PAGE_ROWS:
+        rows = await db.read(_page(text, (rows[-1][0], rows[-1][1]), PAGE_ROWS, given))
+        found = [*found, *rows]
     return found
+
+
+def _page(text: str, after: tuple[int, str], rows_max: int, given: Given | None) -> Statement:
+    return Statement(text, (*after, rows_max), given)
 
 
 def _prepared(rows: Iterable[Row], differing: Mapping[int, frozenset[str]]) -> dict[int, int]:

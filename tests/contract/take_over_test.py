@@ -227,6 +227,24 @@ async def test_a_take_over_that_is_interrupted_pauses_before_the_next_try(
     assert await revisions(db, log_id) == fold.REVISIONS
 
 
+async def test_a_preparation_that_is_cancelled_forgets_no_pause(
+    db: Database, log_id: int, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, _ = await prepared(db, log_id, recorder)
+
+    async def endless(_: Database, build: Build) -> AsyncGenerator[RebuildProgress]:
+        await asyncio.Event().wait()
+        yield RebuildProgress(build, build.position)
+
+    build = await server._begun(log_id, ALL, endless, generations.resume)
+    assert build is not None
+    server._setbacks.interrupted(build, PATIENCE_S)
+    await asyncio.sleep(0)
+    server._running[log_id].task.cancel()
+    await ended(server)
+    assert server._setbacks.is_left_alone(log_id)
+
+
 async def many_prepared(db: Database, logs: int) -> Builder:
     """Returns a server that has prepared the views of so many logs."""
     for number in range(logs):
@@ -301,8 +319,9 @@ async def test_no_log_is_left_out_when_there_are_more_than_one_page_of_views(
     await many_prepared(db, 3)
     whole = await fitness.read(db)
     assert (len(whole.differing), len(whole.prepared)) == (3, 3)
-    monkeypatch.setattr(fitness, "PAGE_ROWS", len(fold.REVISIONS) - 1)
-    assert await fitness.read(db) == whole
+    for rows in (1, len(fold.REVISIONS) - 1, len(fold.REVISIONS), 3 * len(fold.REVISIONS)):
+        monkeypatch.setattr(fitness, "PAGE_ROWS", rows)
+        assert await fitness.read(db) == whole
 
 
 async def test_an_ordered_rebuild_makes_views_live_that_a_server_only_prepared(
