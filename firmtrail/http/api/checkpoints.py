@@ -5,7 +5,6 @@ key publishes nothing, and each of these routes answers so.
 """
 
 from functools import partial
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -145,20 +144,27 @@ def _text(call: AnyCall, text: str, kept: str) -> web.Response:
     return respond.encoded_resource(call, "text/plain", text.encode(), headers)
 
 
-_ALL: dict[str, Any] = {"reads_log_only": True}
-
-
 def _of_log(prefix: str) -> tuple[Route, ...]:
     return (
-        resource(f"{prefix}/checkpoint", get_checkpoint, _AUDIT_OR_PUBLIC, TEXT, **_ALL),
-        resource(f"{prefix}/key", get_key, _AUDIT_OR_PUBLIC, TEXT, **_ALL),
-        listing(f"{prefix}/checkpoints", get_checkpoints, AUDIT, PublishedCheckpoint, **_ALL),
+        resource(
+            f"{prefix}/checkpoint", get_checkpoint, _AUDIT_OR_PUBLIC, TEXT, reads_log_only=True
+        ),
+        resource(f"{prefix}/key", get_key, _AUDIT_OR_PUBLIC, TEXT, reads_log_only=True),
+        listing(
+            f"{prefix}/checkpoints",
+            get_checkpoints,
+            AUDIT,
+            PublishedCheckpoint,
+            reads_log_only=True,
+        ),
     )
 
 
 def _proof(prefix: str) -> Route:
     path = f"{prefix}/events/{{position}}/proof"
-    return resource(path, get_proof, AUDIT, TEXT, query=ProofQuery, refusals={503}, **_ALL)
+    return resource(
+        path, get_proof, AUDIT, TEXT, query=ProofQuery, refusals={503}, reads_log_only=True
+    )
 
 
 ROUTES = (*_of_log(f"{P}/log"), *_of_log(L), _proof(P), _proof(L))

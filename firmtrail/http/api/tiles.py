@@ -106,8 +106,9 @@ def _range(level: int, tile: Tile) -> dict[str, int]:
 
 
 def _read(path: str, handler: Handler, content: str, **fields: Any) -> Route:
-    defaults = {"reads_standby": True, "reads_log_only": True}
-    return resource(path, handler, AUDIT, content, **defaults, **fields)
+    return resource(
+        path, handler, AUDIT, content, reads_standby=True, reads_log_only=True, **fields
+    )
 
 
 def _of_log(prefix: str) -> tuple[Route, ...]:
