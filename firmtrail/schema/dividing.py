@@ -95,7 +95,7 @@ class MisplacedEvents(Exception):
         super().__init__(
             f"{what} Somebody changed the database. No partition was added. Run `firmtrail audit "
             'verify`, correct that place as docs/checkpoints.md says ("Rows ahead of the head"), '
-            "and run `firmtrail migrate` again."
+            "and run this command again."
         )
 
 
