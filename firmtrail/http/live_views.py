@@ -1,7 +1,8 @@
 """Lets a request use the views of a log: makes them live first if they are only prepared.
 
-The endpoint calls this for all routes but those that read the request themselves: their handlers
-call it once they know the project.
+The endpoint calls this for all routes but those that read only the log, and those whose handlers
+read the request themselves: such a handler calls it once the caller may use the project, before it
+reads a view.
 """
 
 from firmtrail.database.database import Unavailable

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientConnectionError
 
-from firmtrail.database.database import Unavailable
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.fleet import ArtifactAdded
 from firmtrail.http import download_urls, downloads
+from firmtrail.projections import fold
 from tests.core.mender_files import artifact
 from tests.fleet import record_events
 from tests.service.downloads import BYTES, MD5, SHA1, SHA256, pin, put
+from tests.service.preparing import prepare, revisions
 from tests.service.site import D, P, Site
 from tests.service.steered import post
 from tests.serving import Answer
@@ -88,6 +90,18 @@ async def test_a_download_url_needs_no_credential(offered: Site) -> None:
     assert (part.status, part.body) == (206, BYTES[10000:])
     other = await offered.call("GET", url, headers={"Range": "bytes=1-", "If-Range": '"x"'})
     assert (other.status, other.body) == (200, BYTES)
+
+
+async def test_a_download_url_makes_prepared_views_live_unless_it_was_altered(
+    offered: Site, db: Database
+) -> None:
+    url = await url_of(offered)
+    await prepare(offered, db)
+    before = await revisions(db, offered.log_id)
+    assert (await offered.call("GET", f"{url}x")).status == 403
+    assert await revisions(db, offered.log_id) == before != fold.REVISIONS
+    assert (await offered.call("GET", url)).body == BYTES
+    assert await revisions(db, offered.log_id) == fold.REVISIONS
 
 
 async def test_a_download_url_that_was_altered_is_refused(offered: Site) -> None:

@@ -7,7 +7,7 @@ continues a broken download where it ended.
 
 from aiohttp import web
 
-from firmtrail.http import download_urls, downloads, errors
+from firmtrail.http import download_urls, downloads, errors, live_views
 from firmtrail.http.api.artifacts import BYTES_ANSWERS, BYTES_HEADERS
 from firmtrail.http.api.rows import read
 from firmtrail.http.call import AnyCall
@@ -26,6 +26,7 @@ async def get_download(call: AnyCall) -> web.StreamResponse:
 async def _send(call: AnyCall, grant: Grant) -> web.StreamResponse:
     log_id = await call.services.access.project(grant.project)
     call.caller = Caller(kind="nobody", project=grant.project, log_id=log_id)
+    await live_views.take_over(call.services, call.log_id)
     found = await downloads.offered(call, grant.device, grant.sha256)
     return await downloads.send(call, found, grant.name)
 
