@@ -114,10 +114,8 @@ def restore(service: remote.Service, /, *, device_id: str, project: str, json: b
     """Bring a decommissioned device back, and print its new secret. It is never shown again."""
     path = remote.path(project, "devices", device_id)
     changed = service.ask("PATCH", path, {"decommissioned": False})
-    if json:
-        output.show_json(changed)
-    elif secret := changed.get("secret"):
-        click.echo(secret)
+    if json or changed.get("secret"):
+        output.show_secret(changed, "secret", json=json)
     else:
         note(f"Device {device_id} is not decommissioned; its secret stays as it is.")
 

@@ -44,10 +44,8 @@ def add(
     """Register a device, and print the secret made for it. It is never shown again."""
     body = {"device": device_id, **local.without_none(members)}
     registered = service.ask("POST", remote.path(project, "devices"), body)
-    if json:
-        output.show_json(registered)
-    elif secret := registered.get("secret"):
-        click.echo(secret)
+    if json or registered.get("secret"):
+        output.show_secret(registered, "secret", json=json)
 
 
 @device.command("import")

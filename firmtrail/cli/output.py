@@ -111,12 +111,13 @@ def show_json(value: object) -> None:
     click.echo(dumps(value))
 
 
-def show_secret(shown: Mapping[str, Any], name: str, *, json: bool) -> None:
-    """Prints what a command made, as JSON or only the secret, which has this name."""
+def show_secret(shown: Mapping[str, Any], *names: str, json: bool) -> None:
+    """Prints what a command made: as JSON, or only the members with these names on one line, of
+    which one is the secret."""
     if json:
         show_json(shown)
     else:
-        click.echo(shown[name])
+        click.echo(" ".join(shown[name] for name in names))
 
 
 def words(name: str) -> str:

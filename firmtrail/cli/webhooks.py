@@ -64,10 +64,7 @@ def add(
     if no_events:
         body["types"] = []
     added = service.ask("POST", remote.path(project, "webhooks"), body)
-    if json:
-        output.show_json(added)
-    else:
-        click.echo(f"{added['id']} {added['secret']}")
+    output.show_secret(added, "id", "secret", json=json)
     _note_if_silent(added)
 
 
