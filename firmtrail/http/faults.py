@@ -213,9 +213,9 @@ def reason_of(error: msgspec.ValidationError, kind: Any) -> str:
         return f"expected {expected}"
     if "RFC3339 encoded datetime" in message:
         return "expected a time such as 2026-03-15T02:00:00Z"
-    if "invalid enum value" in message.lower():
-        return f"expected one of {', '.join(map(str, _literals(kind)))}"
     reason = _TYPE.sub(_in_words, message[:1].lower() + message[1:])
+    if reason.startswith("invalid enum value") and (values := [*_literals(kind)]):
+        reason = f"expected one of {', '.join(map(str, values))}"
     if len(reason) > REASON_CHARACTERS_MAX:
         return f"{reason[:REASON_CHARACTERS_MAX]}…"
     return reason
@@ -250,11 +250,12 @@ def _metas(kind: Any) -> Iterator[msgspec.Meta]:
 
 
 def _literals(kind: Any) -> Iterator[object]:
-    """Yields the values that a type lists, or the type of its items."""
+    """Yields the values that a type lists, or the type of its items. It yields none for a mapping,
+    whose keys and values are of different types."""
     bare = bare_type(kind)
     if typing.get_origin(bare) is typing.Literal:
         yield from typing.get_args(bare)
-    else:
+    elif typing.get_origin(bare) is not dict:
         for part in typing.get_args(bare):
             yield from _literals(part)
 
