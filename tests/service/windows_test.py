@@ -32,6 +32,7 @@ async def test_the_window_of_a_cohort_is_that_of_its_devices(
     answer = await check_in(fleet)
     assert (answer["reason"], answer["version"]) == ("window", None)
     assert time_ms(answer["not_before"]) > time_ms(in_seconds(11 * 3600))
+    assert "Its window opens at <time" in await read_page(fleet, "/devices/d1")
     await set_up(fleet, cohort_windows={"other": times})
     assert (await check_in(fleet))["rollout"] == rollout
 
@@ -86,7 +87,9 @@ async def test_a_dry_run_names_the_cohorts_that_do_not_wait_for_the_window(fleet
     assert warning.endswith(", except to cohorts with windows of their own: dock, lab.")
     *_, alone = (await post(fleet, "rollouts", {**body, "cohort": "dock"})).json["warnings"]
     assert "except" not in alone
-    tried = await read_page(fleet, "/rollouts/start?model=m&version=1.1.0&percent=50")
-    assert "These cohorts have windows of their own: dock, lab." in text_of(tried)
+    for clear in ({}, {"window": None}):
+        await set_up(fleet, **clear)
+        tried = await read_page(fleet, "/rollouts/start?model=m&version=1.1.0&percent=50")
+        assert "These cohorts have windows of their own: dock, lab." in text_of(tried)
     await roll_out(fleet)
     assert (await check_in(fleet))["version"] == "1.1.0"
