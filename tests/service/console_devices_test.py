@@ -182,7 +182,9 @@ async def test_a_device_without_a_target_does_not_run_its_version_by_a_rollout(
     await post(fleet, "releases/m/1.1.0/withdraw", {"reason": "bad"})
     html = await read_page(fleet, "/devices/d1")
     shown = text_of(html)
-    assert f"stays . It runs 1.0.0 . The rollout that covers it is {rollout[:10]}" in shown
+    assert (
+        f"keeps its version . It runs 1.0.0 . The rollout that covers it is {rollout[:10]}" in shown
+    )
     assert "and its release is withdrawn." in shown
     assert "by r_" not in shown
     assert f'href="{CONSOLE}/rollouts/{rollout}"' in html

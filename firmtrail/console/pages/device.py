@@ -49,7 +49,7 @@ ANSWERS = {
     "not_reached": ("", "not reached yet"),
     "paused": ("warn", "paused"),
     "halted": ("bad", "halted"),
-    "withdrawn": ("warn", "stays"),
+    "withdrawn": ("warn", "keeps its version"),
     "attempts_exhausted": ("bad", "attempts exhausted"),
     "wrong_model": ("warn", "wrong model"),
     "no_previous": ("warn", "no earlier version"),
