@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.application import app
 from firmtrail.http import rollout_states
+from firmtrail.http import watch as watching
 from firmtrail.http.watch import Watch
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
@@ -338,6 +339,7 @@ async def test_a_question_is_delivered_answered_and_listed(fleet: Site) -> None:
 
 def counted_looks(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Returns a list that grows with each look for news, five times a second."""
+    assert watching.EVERY_S <= 0.2
     looks, look = list[float](), watch._look
 
     async def counted() -> None:
