@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from firmtrail.events.steering import PlanPhase, Window
 from firmtrail.rules import plan, rollout, settings, window
-from firmtrail.rules.control import Control, is_over
+from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import BUCKETS, PlanTime, Recent, RolloutState
 from firmtrail.rules.settings import RolloutWindow
@@ -78,7 +78,7 @@ def ended_at_ms(control: Control, found: RolloutState) -> int | None:
     """Returns when a rollout ended, because it was aborted or rejected, or its release was
     withdrawn. Returns None if it is not over."""
     ends = [found.phase_at_ms] if found.phase == "aborted" else []
-    if found.version is not None and is_over(control, found):
+    if found.version is not None and is_withdrawn(control, found.model, found.version):
         withdrawn_at_ms = control.releases[ReleaseKey(found.model, found.version)].withdrawn_at_ms
         assert withdrawn_at_ms is not None, "a withdrawn release has a time"
         ends.append(withdrawn_at_ms)
