@@ -14,10 +14,11 @@ from firmtrail.events.steering import (
 from firmtrail.events.times import time_text
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
+from firmtrail.http.rollouts import counted_of
 from firmtrail.projections import rollout_devices
 from firmtrail.rules import control, rollout, window
 from firmtrail.rules.control import Control
-from firmtrail.rules.outlook import Counted, Outlook, outlook, window_of
+from firmtrail.rules.outlook import Outlook, outlook, window_of
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import PlanTime
 
@@ -59,11 +60,12 @@ async def planned_with_approvals(
     return RolloutPlanChanged(wanted, approvals, call.caller.actor_id)
 
 
-def first_outlook(
-    call: AnyCall, now: Control, tried: rollout.RolloutState, counted: Counted
+async def first_outlook(
+    call: AnyCall, now: ConsistentRead, tried: rollout.RolloutState, devices: int
 ) -> Outlook:
-    """Returns what the forecast of a rollout for these devices depends on before it starts."""
-    return outlook(now, tried, plan_time(call, now), counted)
+    """Returns what the forecast of a rollout for so many devices depends on before it starts."""
+    counted = await counted_of(now, call.log_id, tried, matching=devices)
+    return outlook(now.control, tried, plan_time(call, now.control), counted)
 
 
 def delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int) -> Iterator[str]:

@@ -15,10 +15,10 @@ from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import outlook, phases, reaching
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
-from firmtrail.rules.outlook import Counted, Outlook
+from firmtrail.rules.outlook import Counted
 from firmtrail.rules.phases import RolloutPast
 from firmtrail.rules.reaching import Reaching
-from firmtrail.rules.rollout import BUCKETS, PlanTime, RolloutState, reach_at, stream
+from firmtrail.rules.rollout import BUCKETS, RolloutState, reach_at, stream
 from firmtrail.rules.situation import Situation
 
 
@@ -80,14 +80,9 @@ def under_way(call: AnyCall, control: Control) -> Iterable[RolloutState]:
             yield each
 
 
-def last_time(call: AnyCall, control: Control, found: RolloutState) -> PlanTime:
-    """Returns the time at which a rollout is shown: now, or when it ended."""
-    return outlook.last_time(control, found, call.services.access.now_ms())
-
-
 def reach_of(call: AnyCall, control: Control, found: RolloutState) -> int:
     """Returns how many of the 10 000 buckets a rollout reaches now, or reached when it ended."""
-    return reach_at(found, last_time(call, control, found))
+    return reach_at(found, outlook.last_time(control, found, call.services.access.now_ms()))
 
 
 def opens_at_ms(call: AnyCall, control: Control, found: RolloutState) -> int | None:
@@ -106,15 +101,24 @@ def past_of(
     return phases.past((each for each in events if each.recorded_at_ms <= at.now_ms), at)
 
 
-async def outlook_of(
-    call: AnyCall, now: ConsistentRead, found: RolloutState, *, matching: int, done: int
-) -> Outlook:
-    """Returns what the forecast of a rollout depends on. It is meant for so many devices, of which
-    `done` installed the version or used up their attempts."""
-    recent = await rollouts.recent_of(now.reader, call.log_id, found.id)
-    there = await rollout_devices.there(now.reader, call.log_id, found)
-    counted = Counted(matching, done, recent, there)
-    return outlook.outlook(now.control, found, last_time(call, now.control, found), counted)
+async def counted_of(
+    now: ConsistentRead,
+    log_id: int,
+    found: RolloutState,
+    *,
+    matching: int,
+    offered: int = 0,
+    installed: int = 0,
+    exhausted: int = 0,
+) -> Counted:
+    """Returns what the forecast of a rollout counts, given how many devices were offered the
+    version, installed it and used up their attempts. A plan whose phases wait for no outcomes
+    depends on none of this, so nothing is read."""
+    if all(each.installed_percent is None for each in found.plan):
+        return Counted(matching)
+    recent = await rollouts.recent_of(now.reader, log_id, found.id)
+    there = await rollout_devices.there(now.reader, log_id, found)
+    return Counted(matching, installed + exhausted, recent, there, offered)
 
 
 def grows(call: AnyCall, control: Control, found: RolloutState) -> bool:

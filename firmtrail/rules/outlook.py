@@ -1,8 +1,8 @@
 """Says what the forecast of a rollout depends on besides time: the windows of its offers, the
-conditions of its phases that can't be met, and whether the rollout is over."""
+conditions of its phases that can't be met, or only by chance, and whether the rollout is over."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import ceil
+from math import ceil, sqrt
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from firmtrail.events.steering import PlanPhase, Window
 from firmtrail.rules import plan, rollout, settings, window
 from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.plan import PlanClock
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import BUCKETS, PlanTime, Recent, RolloutState
 from firmtrail.rules.settings import RolloutWindow
@@ -28,12 +29,14 @@ class Counted(NamedTuple):
     recent: Recent = Recent()
     there: int = 0
     """Devices that run the version, or a higher one."""
+    offered: int = 0
+    """Devices that were offered the version, whatever came of it."""
 
     @property
     def to_come(self) -> int:
         """Returns the number of matching devices, without those that came to the version, or to a
         higher one, in another way: the rollout offers nothing to them."""
-        return self.matching - max(0, self.there - self.done)
+        return max(0, self.matching - max(0, self.there - self.done))
 
 
 class Outlook(NamedTuple):
@@ -44,13 +47,18 @@ class Outlook(NamedTuple):
     """Why a phase may never end, in a sentence, by its number from 0."""
     is_over: bool = False
     """Whether nothing more is expected of the rollout."""
+    doubts: Sequence[str] = ()
+    """Why phases may reach too few devices by chance, in sentences: those that have not begun, and
+    the current one before the rollout has offered anything."""
 
 
 def outlook(control: Control, found: RolloutState, at: PlanTime, counted: Counted) -> Outlook:
     """Returns what the forecast of a rollout depends on at a time."""
-    over = ended_at_ms(control, found) is not None
-    unmet = {} if over else dict(_endless(found, at, counted))
-    return Outlook(windows_of(control, found), unmet, over)
+    if ended_at_ms(control, found) is not None:
+        return Outlook(windows_of(control, found), is_over=True)
+    unmet = dict(_endless(found, at, counted))
+    doubts = tuple(_doubts(found, at, counted, unmet))
+    return Outlook(windows_of(control, found), unmet, doubts=doubts)
 
 
 def window_of(control: Control, found: RolloutState) -> RolloutWindow:
@@ -94,20 +102,48 @@ def last_time(control: Control, found: RolloutState, now_ms: int) -> PlanTime:
 def _endless(found: RolloutState, at: PlanTime, counted: Counted) -> Iterator[tuple[int, str]]:
     """Yields the phases whose condition is not met even if each device that has no outcome yet
     installs the version, with the reason."""
-    clock = rollout.clock_at(found, at)
-    begun = rollout.begun_phases(replace(found, clock=clock), at.now_ms)
+    clock, begun = _present(found, at)
     current = None if clock is None or begun == clock.phase else clock
     reached = [0, *(ceil(counted.to_come * each.reach / BUCKETS) for each in found.plan)]
     for n, phase in enumerate(found.plan[:-1]):
         if current is not None and n == current.phase:
             fault = None
             if not current.is_met:
-                left = max(0, reached[n + 1] - counted.done)
+                left = max(0, max(reached[n + 1], counted.offered) - counted.done)
                 fault = _fault(phase, counted.recent.in_phase(n), left)
         else:
             fault = None if n < begun else _fault(phase, Recent(), reached[n + 1] - reached[n])
         if fault is not None:
             yield n, f"Phase {n + 1} {fault}: it may never end."
+
+
+def _doubts(
+    found: RolloutState, at: PlanTime, counted: Counted, unmet: Mapping[int, str]
+) -> Iterator[str]:
+    """Yields the phases that ask for more reports than they surely reach new devices. The share of
+    a phase is the chance of each device, so the number is binomial: two standard deviations less
+    than expected is rare."""
+    _, begun = _present(found, at)
+    first = begun if counted.offered else begun - 1
+    before = 0
+    for n, phase in enumerate(found.plan[:-1]):
+        chance, before = (phase.reach - before) / BUCKETS, phase.reach
+        expected = counted.to_come * chance
+        fewest = ceil(expected - 2 * sqrt(expected * (1 - chance)))
+        if phase.min_reports is None or n < first or n in unmet:
+            continue
+        if phase.min_reports > fewest:
+            new = f"{round(expected)} new device{'' if round(expected) == 1 else 's'}"
+            yield (
+                f"Phase {n + 1} waits for {_reports(phase.min_reports)}, but reaches about {new}: "
+                "by chance they may be too few, and it may never end."
+            )
+
+
+def _present(found: RolloutState, at: PlanTime) -> tuple[PlanClock | None, int]:
+    """Returns the clock of a plan at a time, and how many phases have begun."""
+    clock = rollout.clock_at(found, at)
+    return clock, rollout.begun_phases(replace(found, clock=clock), at.now_ms)
 
 
 def _fault(phase: PlanPhase, recent: Recent, left: int) -> str | None:
@@ -119,9 +155,12 @@ def _fault(phase: PlanPhase, recent: Recent, left: int) -> str | None:
     outcomes = installed + failed
     if phase.min_reports is not None and outcomes + left < phase.min_reports:
         has = f" and has {outcomes}" if outcomes else ""
-        awaited = f"{phase.min_reports} report{'' if phase.min_reports == 1 else 's'}"
-        return f"waits for {awaited}{has}, but reaches {more}"
+        return f"waits for {_reports(phase.min_reports)}{has}, but reaches {more}"
     return (
         f"waits for {phase.installed_percent} % installs, but {failed} of {outcomes} outcomes "
         f"failed, and it reaches {more}"
     )
+
+
+def _reports(number: int) -> str:
+    return f"{number} report{'' if number == 1 else 's'}"

@@ -77,6 +77,12 @@ NEVER = ": it may never end."
             Counted(100, 10, outcomes(1, 0)),
             "waits for 2 reports and has 1, but reaches no more devices",
         ),
+        (waits(90, 12), Counted(100, 10, outcomes(10, 0), offered=15), None),
+        (
+            waits(90, 12),
+            Counted(100, 10, outcomes(10, 0), offered=11),
+            "waits for 12 reports and has 10, but reaches only about 1 more device",
+        ),
         (
             waits(90, 5),
             Counted(100, 9, outcomes(9, 3)),
@@ -108,6 +114,26 @@ def test_a_phase_may_never_end_if_no_number_of_further_installs_ends_it(
     found = outlook.outlook(Control(), started(phase, PlanPhase(10_000)), AT, counted).endless
     can_end = any(plan.is_met(phase, installed + more, failed) for more in range(left + 1))
     assert (not found) == can_end
+
+
+@pytest.mark.parametrize(
+    ("first", "counted", "says"),
+    [
+        (waits(90, 90), Counted(1_000), "90 reports, but reaches about 100 new devices"),
+        (waits(90, 83), Counted(1_000), "83 reports, but reaches about 100 new devices"),
+        (waits(90, 82), Counted(1_000), None),
+        (waits(90, 90), Counted(1_000, offered=1), None),
+        (waits(90, 101), Counted(1_000), None),
+        (PlanPhase(9_999, None, 90, 10), Counted(10), None),
+        (PlanPhase(1_000, DAY_S), Counted(1), None),
+    ],
+)
+def test_a_phase_may_reach_too_few_devices_by_chance(
+    first: PlanPhase, counted: Counted, says: str | None
+) -> None:
+    found = outlook.outlook(Control(), started(first, PlanPhase(10_000)), AT, counted).doubts
+    few = ": by chance they may be too few, and it may never end."
+    assert found == (() if says is None else (f"Phase 1 waits for {says}{few}",))
 
 
 def test_only_phases_that_have_not_ended_may_never_end() -> None:

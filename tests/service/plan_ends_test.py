@@ -75,6 +75,17 @@ async def test_a_share_that_can_not_be_reached_any_more_is_said(fleet: Site) -> 
     assert expected(found["phases"]) == [(None, None), (None, None)]
 
 
+async def test_a_dry_run_warns_of_a_phase_that_may_reach_too_few_by_chance(fleet: Site) -> None:
+    body = {"model": "m", "version": "1.1.0", "plan": plan(90, 1, 50), "dry_run": True}
+    doubt = (
+        "Phase 1 waits for 1 report, but reaches about 1 new device: by chance they may be too "
+        "few, and it may never end."
+    )
+    assert (await post(fleet, "rollouts", body)).json["warnings"] == [doubt]
+    query = "model=m&version=1.1.0&percent=50&after=1+min&installed=90&reports=1&percent_2=100"
+    assert doubt in await read_page(fleet, f"/rollouts/start?{query}")
+
+
 def future_times(html: str, now_ms: int) -> list[str]:
     """Returns the times in a page that are later than this one."""
     found = re.findall(r'<time datetime="([^"]+)"', html)

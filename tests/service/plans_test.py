@@ -276,7 +276,7 @@ async def test_the_past_of_a_rollout_does_not_know_that_its_release_was_withdraw
 
 async def test_a_dry_run_forecasts_its_phases(fleet: Site) -> None:
     when = {"installed_percent": 90, "min_reports": 1}
-    phases = [{"percent": 50, "after_s": 60, "when": when}, {"percent": 100}]
+    phases = [{"percent": 99.99, "after_s": 60, "when": when}, {"percent": 100}]
     body = {"model": "m", "version": "1.1.0", "plan": {"phases": phases}, "dry_run": True}
     found = (await post(fleet, "rollouts", body)).json
     assert found["id"] is None

@@ -1,7 +1,7 @@
 """Shows the form that changes the plan of a rollout, with the forecast of the new one, and changes
 it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -25,10 +25,9 @@ from firmtrail.http.faults import faults_of
 from firmtrail.http.rollout_tries import plan_time, planned_with_approvals
 from firmtrail.http.rollouts import name_of, rollout_of
 from firmtrail.http.route import Route
-from firmtrail.projections import rollout_devices
 from firmtrail.rules import phases, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
-from firmtrail.rules.outlook import Counted, outlook
+from firmtrail.rules.outlook import outlook
 from firmtrail.rules.rollout import RolloutState, stream
 
 PLAN = f"{ROLLOUT}/plan"
@@ -51,6 +50,8 @@ class TriedPlan(NamedTuple):
     """Holds a rollout as it would be with the new plan, if that were approved now."""
 
     steps: list[PlanStep]
+    doubts: Sequence[str]
+    """Why phases may reach too few devices by chance."""
     approvals: int
 
 
@@ -156,7 +157,7 @@ async def _tried(
     approved = msgspec.structs.replace(event, approvals=None, changed_by=None)
     change = Recorded(now.size, at.now_ms, stream(found.id), "", "", approved)
     then = phases.past([*past, change], at)
-    there = await rollout_devices.there(now.reader, call.log_id, found)
-    counted = Counted(counts.matching, counts.done, there=there)
-    ahead = outlook(now.control, then.state, at, counted)
-    return TriedPlan(steps(then.state, at, then.times, ahead), event.approvals or 0)
+    seen = await counts.seen(now, call.log_id, then.state)
+    ahead = outlook(now.control, then.state, at, seen)
+    lines = steps(then.state, at, then.times, ahead)
+    return TriedPlan(lines, ahead.doubts, event.approvals or 0)

@@ -5,7 +5,7 @@ The form describes a body of the API, whose own types and rules find what is wro
 person wrote is lost then: the form comes back with each fault next to its field.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -28,13 +28,12 @@ from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.faults import faults_of
 from firmtrail.http.rollout_tries import first_outlook, plan_time, unstarted, with_approvals
 from firmtrail.http.route import Route
-from firmtrail.projections import rollout_devices
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import control, rollout, version
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
-from firmtrail.rules.outlook import Counted, window_of
+from firmtrail.rules.outlook import window_of
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.settings import RolloutWindow
@@ -63,6 +62,8 @@ class Tried(NamedTuple):
     counts: Counts
     reached: int
     steps: list[PlanStep]
+    doubts: Sequence[str]
+    """Why phases may reach too few devices by chance."""
     picture: OpeningsPicture | None
     """The openings of the window that its offers wait for, if there is one."""
     window: RolloutWindow
@@ -163,15 +164,15 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
     approved = msgspec.structs.replace(wanted, approvals=None, started_by=None)
     found = unstarted(call, control.decide_rollout(now.control, approved))
     counts, at = await counts_of(call, now, found), plan_time(call, now.control)
-    there = await rollout_devices.there(now.reader, call.log_id, found)
-    ahead = first_outlook(call, now.control, found, Counted(counts.matching, there=there))
     reach = found.plan[-1].reach if found.plan else found.reach
     window, start_ms = window_of(now.control, found), found.start_at_ms
+    ahead = await first_outlook(call, now, found, counts.matching)
     return Tried(
         wanted,
         counts,
         counts.matching * reach // rollout.BUCKETS,
         expected_steps(found, at, ahead),
+        ahead.doubts,
         openings.from_start(window.times, start_ms, at.now_ms) if window.times else None,
         window,
     )

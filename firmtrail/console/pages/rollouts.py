@@ -27,8 +27,8 @@ from firmtrail.http import rollout_states
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.rollouts import (
+    counted_of,
     grows,
-    last_time,
     may_approve,
     name_of,
     opens_at_ms,
@@ -39,9 +39,9 @@ from firmtrail.http.rollouts import (
     shown,
 )
 from firmtrail.http.scalars import DeviceName, Position
-from firmtrail.projections import device_offers, rollout_devices, rollout_failures, rollouts
+from firmtrail.projections import device_offers, rollout_devices, rollout_failures
 from firmtrail.rules.control import Control, is_over
-from firmtrail.rules.outlook import Counted, ended_at_ms, outlook, window_of
+from firmtrail.rules.outlook import Counted, ended_at_ms, last_time, outlook, window_of
 from firmtrail.rules.progress import ProgressState
 from firmtrail.rules.rollout import RolloutState, stream
 from firmtrail.rules.settings import RolloutWindow
@@ -104,10 +104,21 @@ class Counts(NamedTuple):
     matching: int
     states: dict[str, int]
 
-    @property
-    def done(self) -> int:
-        """Returns how many have no outcome to come."""
-        return self.states.get("installed", 0) + self.states.get("exhausted", 0)
+    async def seen(self, now: ConsistentRead, log_id: int, found: RolloutState) -> Counted:
+        """Returns what the forecast of the rollout counts."""
+        installed, exhausted, *others = (
+            self.states.get(name, 0) for name in ("installed", "exhausted", "failed", "offered")
+        )
+        offered = installed + exhausted + sum(others)
+        return await counted_of(
+            now,
+            log_id,
+            found,
+            matching=self.matching,
+            offered=offered,
+            installed=installed,
+            exhausted=exhausted,
+        )
 
 
 class RolloutTimes(NamedTuple):
@@ -142,18 +153,16 @@ async def get_rollouts(call: Call[RolloutsQuery, None]) -> web.Response:
 
 async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
     """Show a rollout: where its devices are, why they fail, what was ordered."""
+    shared = await _shared_counts(call) if call.query.part else None
     async with consistent_read(call) as now:
         found = rollout_of(call, now.control)
-        counted = None if call.query.part else await _counted(call, now)
+        counts, size = shared or await _counted(call, now)
         failed = await rollout_failures.newest(now.reader, call.log_id, found)
         orders = await places.orders(call, now, stream(found.id))
-        recent = await rollouts.recent_of(now.reader, call.log_id, found.id)
+        seen = await counts.seen(now, call.log_id, found)
         still = await _still_bad(call, now, found)
-        there = await rollout_devices.there(now.reader, call.log_id, found)
-    counts, size = counted or await _shared_counts(call)
     now_ms, phase = call.services.access.now_ms(), phase_of(call, now.control, found)
     name, is_over = name_of(found), phase in {"aborted", "withdrawn"}
-    seen = Counted(counts.matching, counts.done, recent, there)
     window = RolloutWindow("", None) if is_over else window_of(now.control, found)
     return render.page(
         call,
@@ -219,10 +228,11 @@ def _times(
     call: AnyCall, control: Control, found: RolloutState, orders: list[GivenOrder], *, seen: Counted
 ) -> RolloutTimes:
     """Returns when the rollout does what. Without a plan it has no phases."""
-    at, now_ms = last_time(call, control, found), call.services.access.now_ms()
     over_ms, opening_ms = ended_at_ms(control, found), opens_at_ms(call, control, found)
     if not found.plan:
         return RolloutTimes((), over_ms, opening_ms)
+    now_ms = call.services.access.now_ms()
+    at = last_time(control, found, now_ms)
     past = past_of(control, found, (each.recorded for each in reversed(orders)), now_ms)
     lines = plan_steps.steps(past.state, at, past.times, outlook(control, found, at, seen))
     return RolloutTimes(lines, over_ms, opening_ms)

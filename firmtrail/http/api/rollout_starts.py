@@ -50,13 +50,12 @@ from firmtrail.http.rollout_tries import (
     with_approvals,
 )
 from firmtrail.http.scalars import FreeText, Name, VersionText
-from firmtrail.projections import rollout_devices
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import control, rollout, version
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
-from firmtrail.rules.outlook import Counted, Outlook, windows_of
+from firmtrail.rules.outlook import Outlook, windows_of
 
 type Destination = Annotated[
     str,
@@ -250,12 +249,11 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
         tried = unstarted(call, control.decide_rollout(now.control, wanted))
         counted = await progress_of(call, now, tried)
         needed = await approvals_of(call, now, tried)
-        there = await rollout_devices.there(now.reader, call.log_id, tried)
+        ahead = await first_outlook(call, now, tried, counted.matching)
     at = plan_time(call, now.control)
     waiting = msgspec.structs.replace(tried, approvals=needed)
-    ahead = first_outlook(call, now.control, tried, Counted(counted.matching, there=there))
     delaying = delays(now.control, waiting, counted.matching, at.now_ms)
-    warnings = [*delaying, *ahead.endless.values()]
+    warnings = [*delaying, *ahead.endless.values(), *ahead.doubts]
     body = msgspec.structs.replace(shown(tried, NO_TEXTS, at, None), progress=counted)
     body = msgspec.structs.replace(body, warnings=warnings or UNSET)
     if not tried.plan:

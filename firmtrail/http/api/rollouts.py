@@ -1,11 +1,13 @@
 """Serves rollouts and rollbacks: the list, and a single one with its plan and progress."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
+from firmtrail.events.event import Recorded
 from firmtrail.events.times import time_text
 from firmtrail.http import lists, respond
 from firmtrail.http.api.rollout_plans import (
@@ -25,7 +27,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.query_times import parameter_ms
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.http.rollouts import events_of, outlook_of, past_of, rollout_of
+from firmtrail.http.rollouts import counted_of, events_of, past_of, rollout_of
 from firmtrail.http.scalars import Time
 from firmtrail.projections import (
     device_offers,
@@ -35,8 +37,8 @@ from firmtrail.projections import (
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.rules import phases, rollout
 from firmtrail.rules.control import Control
-from firmtrail.rules.outlook import Outlook, last_time, windows_of
-from firmtrail.rules.phases import RolloutPast
+from firmtrail.rules.outlook import Outlook, last_time, outlook, windows_of
+from firmtrail.rules.phases import PhaseProgress
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import PlanTime
 from firmtrail.rules.waits import waits
@@ -115,7 +117,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     approvals: Approvals | None
     phases: list[ShownPhase] | UnsetType = UNSET
     warnings: list[str] | UnsetType = UNSET
-    """In a dry run: why it would not offer anything yet, and why its plan may never end."""
+    """In a dry run: why it would not offer anything yet, and why its plan may never end: because of
+    what it asks for, or by chance."""
     waits_for: list[str] | UnsetType = UNSET
     """Of a single one, now: why it offers nothing, or not to all of its devices, what ends the
     phase of its plan, and why a phase may never end."""
@@ -171,17 +174,17 @@ async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout
     found, present = rollout_of(call, now.control), plan_time(call, now.control)
     then, at = PlanTime(then_ms, now.control.halts), last_time(now.control, found, then_ms)
     if then_ms > present.now_ms and at == then:
-        ahead = await _ahead(call, now, found, await progress_of(call, now, found))
-        planned = phases.expected(found, present, then_ms, ahead)
-        state = planned.state
+        ahead = await _ahead(call, now, found, at=present)
+        shown_then = planned = phases.expected(found, present, then_ms, ahead)
     else:
         events = await events_of(now.reader, call, found)
         if then_ms < found.started_at_ms:
             raise NotFound(f"Rollout {found.id} was started later.")
         ahead = Outlook(windows_of(now.control, found), is_over=at != then)
-        planned = past_of(now.control, found, events, then_ms)
-        state = phases.past((each for each in events if each.recorded_at_ms <= then_ms), then).state
-    withdrawn_at_ms = withdrawn_at_ms_of(now.control, state)
+        shown_then = planned = phases.past(_until(events, then_ms), then)
+        if found.plan and at != then:
+            planned = past_of(now.control, found, events, then_ms)
+    state, withdrawn_at_ms = shown_then.state, withdrawn_at_ms_of(now.control, shown_then.state)
     if withdrawn_at_ms is not None and withdrawn_at_ms > then_ms:
         withdrawn_at_ms = None
     body = shown(state, NO_TEXTS, at, withdrawn_at_ms)
@@ -191,6 +194,10 @@ async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout
     return msgspec.structs.replace(body, phases=listed)
 
 
+def _until(events: list[Recorded], then_ms: int) -> Iterator[Recorded]:
+    return (each for each in events if each.recorded_at_ms <= then_ms)
+
+
 async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     """Returns the rollout of the path, with its progress, as it is at this moment."""
     found, now_ms = rollout_of(call, now.control), call.services.access.now_ms()
@@ -198,20 +205,19 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     counted, at = await progress_of(call, now, found), last_time(now.control, found, now_ms)
     withdrawn_at_ms = withdrawn_at_ms_of(now.control, found)
     body = shown(found, texts.get(found.id, NO_TEXTS), at, withdrawn_at_ms)
-    ahead = await _ahead(call, now, found, counted)
-    planned = RolloutPast(found, ())
+    body = msgspec.structs.replace(body, progress=counted)
+    lines: list[PhaseProgress] = []
     if found.plan:
+        ahead = await _ahead(call, now, found, at=at, progress=counted)
         planned = past_of(now.control, found, await events_of(now.reader, call, found), now_ms)
-    lines = phases.progress(planned.state, at, planned.times, ahead)
-    waiting = waits(now.control, found, now_ms, lines)
-    body = msgspec.structs.replace(body, progress=counted, waits_for=waiting)
-    if found.plan:
+        lines = phases.progress(planned.state, at, planned.times, ahead)
         listed = (
             shown_phases(planned.state, at, planned.times, ahead)
             if ahead.is_over
             else expected_phases(found, at, counted.matching, ahead, times=planned.times)
         )
         body = msgspec.structs.replace(body, phases=listed)
+    body = msgspec.structs.replace(body, waits_for=waits(now.control, found, now_ms, lines))
     if found.is_rollback:
         devices, returns = await named_devices(call, now, found)
         body = msgspec.structs.replace(body, devices=devices, returns=returns)
@@ -219,10 +225,27 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
 
 
 async def _ahead(
-    call: AnyCall, now: ConsistentRead, found: rollout.RolloutState, counted: RolloutProgress
+    call: AnyCall,
+    now: ConsistentRead,
+    found: rollout.RolloutState,
+    *,
+    at: PlanTime,
+    progress: RolloutProgress | None = None,
 ) -> Outlook:
-    done = counted.installed + counted.exhausted
-    return await outlook_of(call, now, found, matching=counted.matching, done=done)
+    """Returns what the forecast of a rollout depends on, which is nothing without a plan."""
+    if not found.plan:
+        return Outlook()
+    progress = progress or await progress_of(call, now, found)
+    seen = await counted_of(
+        now,
+        call.log_id,
+        found,
+        matching=progress.matching,
+        offered=progress.offered,
+        installed=progress.installed,
+        exhausted=progress.exhausted,
+    )
+    return outlook(now.control, found, at, seen)
 
 
 async def progress_of(
