@@ -221,7 +221,7 @@ def advance(build: Build, batch: range) -> Script[None]:
     key = (build.log_id, build.generation, build.builder)
     [moved] = yield [Statement(_ADVANCE, (*key, batch.start, batch.stop))]
     if len(moved) != len(build.revisions):
-        raise Overtaken
+        raise Overtaken("Another process continues this rebuild.")
 
 
 def release(build: Build) -> Script[None]:
