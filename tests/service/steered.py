@@ -1,10 +1,10 @@
-"""Starts rollouts over HTTP for tests."""
+"""Starts rollouts and checks in over HTTP for tests."""
 
 from typing import Any
 
 from firmtrail.rules.silence import LAG_MS
 from tests.databases import write
-from tests.service.site import P, Site
+from tests.service.site import D, P, Site
 from tests.serving import Answer
 
 SILENT_S = 300
@@ -30,3 +30,9 @@ async def age(site: Site, ms: int = SILENT_S * 1000 + LAG_MS + 60_000) -> None:
     await write(db, "UPDATE device_offers SET offered_at_ms = offered_at_ms - $1", ms)
     await write(db, "UPDATE device_current SET recorded_at_ms = recorded_at_ms - $1", ms)
     await write(db, "UPDATE device_seen SET seen_at_ms = seen_at_ms - $1", ms)
+
+
+async def check_in(site: Site, query: str = "", caller: str = "device", **headers: str) -> Answer:
+    answer = await site.get(f"{D}/update{query}", caller, **headers)
+    assert int(answer.headers["Firmtrail-Poll-After"]) in range(240, 361)
+    return answer
