@@ -127,12 +127,6 @@ def test_the_command_line_manages_webhooks(serve: Serve, sqlite_url: str) -> Non
         assert "--from is after the end of the log: the highest position is " in late, late
         assert ran("webhook", "secret", webhook).out.strip() not in {"", secret}
         assert ran("webhook", "secret", webhook, "--json").json["id"] == webhook
-        for option, value, known in (
-            ("--notice", "nonsense", "rollout_paused"),
-            ("--type", "RolloutPause", "RolloutPaused"),
-        ):
-            wrong = ran("webhook", "add", url, option, value)
-            assert (wrong.exit_code, known in wrong.said) == (2, True), wrong.said
     tested = ran("webhook", "test", webhook, "--json")  # nobody listens there any more
     assert (tested.exit_code, tested.json["status"], tested.json["number"]) == (1, None, 1)
     [kept] = ran("webhook", "deliveries", webhook, "--json").json
@@ -147,6 +141,22 @@ def test_the_command_line_manages_webhooks(serve: Serve, sqlite_url: str) -> Non
     assert ran("webhook", "list", "--json").json == []
     log = server.said("request")
     assert log and not any("secret-path" in str(line) for line in log)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "known"),
+    [
+        ("--notice", "nonsense", "rollout_paused"),
+        ("--type", "RolloutPause", "RolloutPaused"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_known_ones(
+    sqlite_url: str, option: str, value: str, known: str
+) -> None:
+    assert in_process(sqlite_url, "project", "add", "acme").exit_code == 0
+    add = ("webhook", "add", "https://example.org/", "--project", "acme")
+    wrong = in_process(sqlite_url, *add, option, value)
+    assert (wrong.exit_code, known in wrong.said) == (2, True), wrong.said
 
 
 async def deliver(serve: Serve, database: str, receiver: FailingReceiver) -> None:
