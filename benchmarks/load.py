@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from time import perf_counter
@@ -44,6 +45,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     follows immediately. The connections begin one after another, so that the load is even."""
     good: str = "2"
     """The beginning of the status of a good answer."""
+    reconnects: bool = False
+    """Sends each request on a new connection; its duration includes connecting."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,21 +100,39 @@ class Load:
         self.failures: list[str] = []
         self.kept: list[tuple[int, bytes]] = []
         self.stop_at = float("inf")
+        self._connecting: set[asyncio.Future[None]] = set()
 
     async def run(self) -> Result:
-        loop = asyncio.get_running_loop()
         started = perf_counter()
         self.stop_at = started + WARMUP_S + self.job.measured_s
         ended = []
         for _ in range(self.job.connections):
-            _, connection = await loop.create_connection(
-                lambda: Connection(self), "127.0.0.1", self.job.port
-            )
-            ended.append(connection.ended)
+            client: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            ended.append(client)
+            await self.connect(client)
             await asyncio.sleep(self.job.interval_s / self.job.connections)
         async with asyncio.timeout(WARMUP_S + self.job.measured_s + STRAGGLER_S_MAX):
             await asyncio.gather(*ended)
         return self._result(started, started + WARMUP_S)
+
+    async def connect(self, ended: asyncio.Future[None]) -> None:
+        """Opens a connection of a client, who sends until this future has a result."""
+        began = perf_counter()
+        await asyncio.get_running_loop().create_connection(
+            lambda: Connection(self, ended, began), "127.0.0.1", self.job.port
+        )
+
+    def connect_again(self, ended: asyncio.Future[None]) -> None:
+        """Opens the next connection of a client."""
+        connecting = asyncio.ensure_future(self.connect(ended))
+        self._connecting.add(connecting)
+        connecting.add_done_callback(partial(self._connected, ended))
+
+    def _connected(self, ended: asyncio.Future[None], connecting: asyncio.Future[None]) -> None:
+        self._connecting.discard(connecting)
+        if error := connecting.exception():
+            self.failures.append(f"connecting failed: {error}")
+            ended.set_result(None)
 
     def _result(self, began: float, measured_from: float) -> Result:
         counted = [took for at, took in self.timings if measured_from <= at < self.stop_at]
@@ -130,17 +151,21 @@ class Load:
 class Connection(asyncio.Protocol):
     """Sends one request at a time, as one client does."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, ended: asyncio.Future[None], began: float) -> None:
         self._load = load
         self._requests = load.job.requests
         self._keeps = load.job.keeps
         self._buffer = b""
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended = ended
+        self._began_at = began
+        self._is_done = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's class has no common base
         self._due_at = perf_counter()
         self._send()
+        if self._load.job.reconnects:
+            self._sent_at = self._began_at
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
@@ -152,16 +177,16 @@ class Connection(asyncio.Protocol):
         self._buffer = buffer
 
     def connection_lost(self, _error: Exception | None) -> None:
-        if not self.ended.done():
+        if not self._is_done:
             self._load.failures.append("the connection broke")
-            self.ended.set_result(None)
+            self._ended.set_result(None)
 
     def _send(self) -> None:
         self._sent_at = perf_counter()
         number = next(self._load.turns, None) if self._sent_at < self._load.stop_at else None
         if number is None:
-            self.ended.set_result(None)
-            self._transport.close()
+            self._close()
+            self._ended.set_result(None)
             return
         self._number = number
         self._transport.write(self._requests[number])
@@ -175,9 +200,20 @@ class Connection(asyncio.Protocol):
             self._load.kept.append((self._number, answer[header_end:]))
         self._due_at = max(self._due_at + self._load.job.interval_s, answered_at)
         if (wait_s := self._due_at - answered_at) > 0:
-            asyncio.get_running_loop().call_later(wait_s, self._send)
+            asyncio.get_running_loop().call_later(wait_s, self._send_next)
+        else:
+            self._send_next()
+
+    def _send_next(self) -> None:
+        if self._load.job.reconnects:
+            self._close()
+            self._load.connect_again(self._ended)
         else:
             self._send()
+
+    def _close(self) -> None:
+        self._is_done = True
+        self._transport.close()
 
 
 def _body_bytes(answer: bytes, header_end: int) -> int:

@@ -20,6 +20,9 @@ from firmtrail.schema.migrate import migrate
 
 INSTANCE = "firmtrail"
 
+SETTINGS = ("shared_buffers=2GB", "max_wal_size=8GB", "maintenance_work_mem=1GB")
+"""Suit a large database: PostgreSQL's own settings are for a small one."""
+
 KEYED = (
     "events",
     "identities",

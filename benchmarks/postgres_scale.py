@@ -36,9 +36,6 @@ from tests.postgres_server import PostgresServer
 PARTITIONS = 8
 """About how many the large log is in."""
 
-SETTINGS = ("shared_buffers=2GB", "max_wal_size=8GB", "maintenance_work_mem=1GB")
-"""Suit a database of this size: PostgreSQL's own settings are for a small one."""
-
 TO_FEWER = Bound(1 / 1.2, 1)
 """Reports to the large log are no slower than those to the small one by more than a fifth."""
 
@@ -69,7 +66,7 @@ class Filled(NamedTuple):
 def run(devices: int, reports: int) -> tuple[list[Row], list[str]]:
     """Measures with these numbers; returns the rows and the faults."""
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(PostgresServer(durable=True, settings=SETTINGS))
+        server = stack.enter_context(PostgresServer(durable=True, settings=postgres_fill.SETTINGS))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firmtrail-bench-")))
         few, many = _filled(server, devices, reports)
         rows = _said(_fill_rows(few, many))

@@ -16,7 +16,7 @@ from benchmarks import fleet
 from benchmarks.table import Row
 from tests.ports import free_port
 
-START_S_MAX = 60
+START_S_MAX = 300
 STOP_S_MAX = 60
 CALL_S_MAX = 300
 REGISTRATIONS = 10_000
@@ -59,12 +59,12 @@ def seed_shape(dsn: str, devices: int) -> contextlib.AbstractContextManager[int]
 
 @contextlib.contextmanager
 def firmtrail(
-    database: str, *, workers: int = 1, options: Sequence[str] = ()
+    database: str, *, workers: int = 1, options: Sequence[str] = (), under: Sequence[str] = ()
 ) -> Iterator[Firmtrail]:
-    """Serves a prepared database, with these options; nothing is published of a PostgreSQL without
-    any."""
+    """Serves a prepared database, with these options, and under another program if one is given;
+    nothing is published of a PostgreSQL without any option."""
     port = free_port()
-    command = [f"{PROGRAMS}/firmtrail", "--database", database, "serve", f"--port={port}"]
+    command = [*under, f"{PROGRAMS}/firmtrail", "--database", database, "serve", f"--port={port}"]
     command += [f"--workers={workers}", *options]
     if database.startswith("postgresql") and not options:
         command.append("--no-publishing")  # there is no key, and publishing is not measured
@@ -106,12 +106,16 @@ def register(port: int, token: str, devices: int) -> None:
 
 def memory_mib(pid: int) -> tuple[float, float]:
     """Returns the resident and proportional set size of a process and its child processes."""
-    started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    each = [_memory_kib(process) for process in (str(pid), *started)]
+    each = [_memory_kib(process) for process in with_children(pid)]
     return sum(kib["Rss:"] for kib in each) / 1024, sum(kib["Pss:"] for kib in each) / 1024
 
 
-def _memory_kib(pid: str) -> dict[str, int]:
+def with_children(pid: int) -> list[int]:
+    """Returns a process and those that it started."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def _memory_kib(pid: int) -> dict[str, int]:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return {line.split()[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
 

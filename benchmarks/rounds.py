@@ -29,6 +29,7 @@ class Measure:
         connections: int = load.CONNECTIONS,
         expected_per_s: float = 15_000,
         good: str = "2",
+        reconnects: bool = False,
     ) -> None:
         self.name = name
         self._port = port
@@ -40,6 +41,7 @@ class Measure:
         self._expected_per_s = expected_per_s
         """Decides how many requests are made in advance."""
         self._good = good
+        self._reconnects = reconnects
         self._results: list[Result] = []
 
     def round(self) -> None:
@@ -59,6 +61,7 @@ class Measure:
             keeps=self._ledger is not None,
             connections=self._connections,
             good=self._good,
+            reconnects=self._reconnects,
         )
         result = load.drive(job)
         if self._ledger is not None:

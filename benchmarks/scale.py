@@ -3,6 +3,7 @@
 It writes its figures into docs/performance.md.
 """
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -19,7 +20,16 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from benchmarks import console_pages, fleet, processes, short, steering, table
+from benchmarks import (
+    console_pages,
+    fleet,
+    instructions,
+    postgres_fill,
+    processes,
+    short,
+    steering,
+    table,
+)
 from benchmarks.fill import fill
 from benchmarks.fleet import ARRAY_REPORTS, VERSIONS, Fleet, P
 from benchmarks.processes import Firmtrail, Tokens
@@ -78,10 +88,11 @@ def run(reports: int) -> tuple[list[Row], list[str]]:
         new = _filled(Path(folder) / "new.db", DEVICES, ARRAY_REPORTS)
         many = _filled(Path(folder) / "many.db", DEVICES, reports)
         rows, faults = _served(few, new, many, (DEVICES + reports) // 2)
+        more_rows, more_faults = _served_otherwise(new)
         steered = steering.measure(SteeredFleet(many.path, many.fleet, many.tokens, VERSIONS))
-    rows += steered[0]
+    rows += [*steered[0], *more_rows, *instructions.rows()]
     _write_page(rows, DEVICES + reports)
-    return rows, faults + steered[1]
+    return rows, faults + steered[1] + more_faults
 
 
 def _served(few: Filled, new: Filled, many: Filled, size: int) -> tuple[list[Row], list[str]]:
@@ -105,6 +116,43 @@ def _served(few: Filled, new: Filled, many: Filled, size: int) -> tuple[list[Row
             *_sizes(large, many),
         ]
     return rows, [fault for service in services for fault in service.ledger.faults]
+
+
+def _served_otherwise(new: Filled) -> tuple[list[Row], list[str]]:
+    """Measures two workers on the new log, and PostgreSQL with as many devices, which all reported
+    once."""
+    with contextlib.ExitStack() as stack:
+        postgres = stack.enter_context(
+            PostgresServer(durable=True, settings=postgres_fill.SETTINGS)
+        )
+        dsn = postgres.create_database("fleet")
+        tokens = processes.prepare(dsn)
+        asyncio.run(postgres_fill.Filling(dsn, DEVICES).add(DEVICES))
+        bare = stack.enter_context(processes.bare())
+        post = Measure("bare aiohttp, POST", bare, new.fleet.singles())
+        get = Measure("bare aiohttp, GET", bare, new.fleet.reads("-"))
+        clustered = stack.enter_context(processes.firmtrail(dsn))
+        by_two = stack.enter_context(processes.firmtrail(new.database, workers=2))
+        services = [
+            _service("SQLite, new log, 2 workers", by_two, new),
+            short.service_measures(
+                "Postgres", clustered.port, Fleet(DEVICES), tokens=tokens, ledger=Ledger()
+            ),
+        ]
+        take_turns([post, get, *(each for one in services for each in one.measures)])
+        for service in services:
+            service.ledger.check(service.port, service.tokens.admin)
+        rows = [row for service in services for row in _compared(service, post, get)]
+    return [post.row(), get.row(), *rows], [
+        fault for service in services for fault in service.ledger.faults
+    ]
+
+
+def _compared(service: Service, post: Measure, get: Measure) -> Iterator[Row]:
+    """Yields the rows of a service that has no bound."""
+    yield service.single.row(post)
+    yield from (measure.row() for measure in service.arrays)
+    yield from (measure.row(get) for measure in (*service.reads, *service.check_ins))
 
 
 def _filled(path: Path, devices: int, reports: int) -> Filled:

@@ -18,7 +18,7 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import batched, cycle, islice
 from pathlib import Path
 from statistics import median
@@ -29,7 +29,7 @@ import msgspec
 
 from benchmarks import fleet, processes
 from benchmarks.fill import fill
-from benchmarks.fleet import Fleet, P
+from benchmarks.fleet import Fleet, P, Sent
 from benchmarks.processes import Tokens
 from benchmarks.rounds import Measure
 from benchmarks.short import CHECK_IN_TO_BARE
@@ -254,15 +254,26 @@ def _polls(bare_port: int, without: Polled, planned: Polled) -> list[Row]:
     on the one with plans, in turns, until there are enough."""
     devices = Fleet(max(without[1]) + 1)
     bare = Measure("bare aiohttp, GET", bare_port, devices.reads("-"))
+    bare_new = _on_new_connections("bare aiohttp, GET", bare_port, devices.reads("-"))
+    idle = fleet.polls(dict.fromkeys(without[1], ""))
+    poll_new = _on_new_connections("idle poll", without[0], idle)
     polls, with_plan = _measures(without, ""), _measures(planned, ", with plans")
     while sum(each.answers for each in polls) < IDLE_POLLS:
-        for each in (bare, *polls, *with_plan):
+        for each in (bare, *polls, *with_plan, bare_new, poll_new):
             each.round()
     return [
         bare.row(),
         *(each.row(bare, CHECK_IN_TO_BARE) for each in polls),
         *(each.row(of, PLANNED_TO_UNPLANNED) for each, of in zip(with_plan, polls, strict=True)),
+        bare_new.row(),
+        poll_new.row(bare_new, CHECK_IN_TO_BARE),
     ]
+
+
+def _on_new_connections(name: str, port: int, requests: Iterator[Sent]) -> Measure:
+    """Measures requests of which each opens a connection of its own."""
+    name = f"{name}, each on a new connection"
+    return Measure(name, port, requests, expected_per_s=4_000, reconnects=True)
 
 
 def _measures(polled: Polled, suffix: str) -> tuple[Measure, Measure]:
