@@ -100,7 +100,7 @@ def services(
     clients = Clients(serving.trusted_proxies, serving.proxy_sockets)
     sender = Sender(AllowedTargets(serving.webhooks_allow))
     deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=serving.is_alone)
-    builder = Builder(db, _duty(serving), metrics.count_rebuild_step)
+    builder = Builder(db, _duty(serving), recorder.controls, metrics.count_rebuild_step)
     notices = TimeNotices(db, recorder)
     connections = bounds(serving.connections_max, serving.connections_per_address_max)
     return Services(

@@ -3,7 +3,9 @@
 A `Control` is all that decides which device gets which version: releases, rollouts, settings and
 halts. A log's head counts its control events, so a process that has read the head knows whether the
 `Control` that it has cached is current. A `Control` that was read from views of another revision
-than this code's is returned, but not cached: it is not current once these views are rebuilt.
+than this code's is returned, but not cached: it is not current once these views are rebuilt. If
+views of this revision are rebuilt, because their rows were wrong, the count stays the same: so each
+cached `Control` has the generation of its views, and `forget_rebuilt` compares it regularly.
 """
 
 import asyncio
@@ -17,11 +19,12 @@ from cachetools import LRUCache
 from uuid_utils import uuid7
 
 from firmtrail.database import shared_work
-from firmtrail.database.database import Database, Reader, Row, Script, Statement
+from firmtrail.database.database import Database, Given, Reader, Row, Script, Statement
 from firmtrail.events.entry import decode
 from firmtrail.eventstore import lineage, log, short_streams
 from firmtrail.eventstore.lineage import Segment
 from firmtrail.projections import fold, releases, rollouts
+from firmtrail.projections.view import listed
 from firmtrail.rules import control
 from firmtrail.rules.control import Control
 from firmtrail.rules.rollout import Recent
@@ -40,6 +43,29 @@ class _Found(NamedTuple):
     control: Control
     is_lasting: bool
     """Whether the views were in this code's revisions."""
+    generation: int
+    """The newest generation of the views that it was read from, or that a commit wrote."""
+
+    def is_after(self, other: "_Found | None") -> bool:
+        """Returns whether this one is of newer views than the other, or of more control events."""
+        if other is None:
+            return True
+        return (self.generation, self.control.count) > (other.generation, other.control.count)
+
+
+_REBUILT = f"""\
+SELECT DISTINCT given.log_id
+FROM given
+JOIN views ON views.log_id = given.log_id
+WHERE views.name IN {listed(_VIEWS)}
+    AND views.generation > given.generation
+ORDER BY given.log_id"""
+
+
+def generation_of(live: Mapping[str, int]) -> int:
+    """Returns the newest of the live generations of the views that a `Control` is read from. A
+    rebuild of any of them makes it higher."""
+    return max(live[name] for name in _VIEWS)
 
 
 class Controls:
@@ -47,23 +73,32 @@ class Controls:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._known: dict[int, Control] = {}
+        self._known: dict[int, _Found] = {}
         self._reading: dict[int, asyncio.Task[Control]] = {}
 
     def known(self, log_id: int) -> Control | None:
         """Returns the `Control` that this process saw last, if any."""
-        return self._known.get(log_id)
+        found = self._known.get(log_id)
+        return None if found is None else found.control
 
-    def publish(self, log_id: int, newest: Control) -> None:
-        """Caches the `Control` after a commit that has returned."""
-        before = self._known.get(log_id)
-        if before is None or before.count < newest.count:
-            self._known[log_id] = newest
+    def publish(self, log_id: int, newest: Control, generation: int) -> None:
+        """Caches the `Control` after a commit that has returned, which wrote views of this
+        generation."""
+        self._learn(log_id, _Found(newest, is_lasting=True, generation=generation))
+
+    async def forget_rebuilt(self) -> None:
+        """Forgets each `Control` whose views have been rebuilt since it was read."""
+        known = [(log_id, found.generation) for log_id, found in self._known.items()]
+        if not known:
+            return
+        given = Given("log_id bigint, generation bigint", known)
+        for [log_id] in await self._db.read(Statement(_REBUILT, (), given)):
+            self._known.pop(log_id, None)
 
     async def at(self, log_id: int, count: int) -> Control:
         """Returns the `Control` after at least `count` control events. If it is not cached, it is
         read once for all callers that wait for it."""
-        found = self._known.get(log_id)
+        found = self.known(log_id)
         while found is None or found.count < count:
             if log_id not in self._reading:
                 self._reading[log_id] = shared_work.begin(partial(self._read, log_id))
@@ -74,7 +109,7 @@ class Controls:
         """Returns the log's head as of this reader's snapshot, and exactly the `Control` of that
         snapshot."""
         head = await log.head(reader, log_id)
-        known = self._known.get(log_id)
+        known = self.known(log_id)
         if known is not None and known.count == head.control_count:
             return head, known
         return head, self._learn(log_id, await _at(reader, head))
@@ -83,7 +118,7 @@ class Controls:
         """Returns the project's settings as of this reader's snapshot. They follow from the log, so
         no view is read."""
         head = await log.head(reader, log_id)
-        known = self._known.get(log_id)
+        known = self.known(log_id)
         if known is not None and known.count == head.control_count:
             return known.settings
         old = lineage.segments_of(await reader.read(lineage.segments(log_id)))
@@ -96,8 +131,8 @@ class Controls:
             del self._reading[log_id]
 
     def _learn(self, log_id: int, found: _Found) -> Control:
-        if found.is_lasting:
-            self.publish(log_id, found.control)
+        if found.is_lasting and found.is_after(self._known.get(log_id)):
+            self._known[log_id] = found
         return found.control
 
 
@@ -113,7 +148,7 @@ class CommittedControls:
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name or uuid7().hex
-        self._known: dict[int, Control] = {}
+        self._known: dict[int, tuple[int, Control]] = {}
 
     @override
     def __reduce__(self) -> tuple[Callable[[str], "CommittedControls"], tuple[str]]:
@@ -123,13 +158,15 @@ class CommittedControls:
     def named(cls, name: str) -> "CommittedControls":
         return cls._named.setdefault(name, cls(name))
 
-    def get(self, log_id: int, count: int) -> Control | None:
-        """Returns the `Control` after exactly `count` control events, if it is cached."""
-        known = self._known.get(log_id)
-        return known if known is not None and known.count == count else None
+    def get(self, head: log.Head, live: Mapping[str, int]) -> Control | None:
+        """Returns the `Control` of exactly this head and these live generations, if it is
+        cached."""
+        generation, known = self._known.get(head.log_id, (0, None))
+        is_current = known is not None and known.count == head.control_count
+        return known if is_current and generation == generation_of(live) else None
 
-    def put(self, log_id: int, control: Control) -> None:
-        self._known[log_id] = control
+    def put(self, log_id: int, control: Control, live: Mapping[str, int]) -> None:
+        self._known[log_id] = generation_of(live), control
 
 
 def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Segment]) -> list[Statement]:
@@ -208,4 +245,4 @@ async def _at(reader: Reader, head: log.Head) -> _Found:
     old = lineage.segments_of(await reader.read(lineage.segments(head.log_id)))
     rows = [await reader.read(statement) for statement in load(head, generations, old)]
     is_lasting = all(revisions[name] == fold.REVISIONS[name] for name in _VIEWS)
-    return _Found(of(head.control_count, rows), is_lasting)
+    return _Found(of(head.control_count, rows), is_lasting, generation_of(generations))

@@ -28,6 +28,7 @@ from firmtrail.database import shared_work
 from firmtrail.database.database import Database, Script, Statement, Unavailable
 from firmtrail.database.stubs import NoArchive
 from firmtrail.eventstore import log
+from firmtrail.projections.controls import Controls
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.rebuilding import fitness, generations
 from firmtrail.rebuilding.generations import Build, Busy, Overtaken
@@ -105,10 +106,13 @@ class Duty(NamedTuple):
 
 class Builder:
     """Rebuilds views of any log for as long as `run` runs. `on_progress` is called after each
-    step."""
+    step. `controls` are those of this process, whoever rebuilds what they were read from."""
 
-    def __init__(self, db: Database, duty: Duty, on_progress: OnProgress) -> None:
+    def __init__(
+        self, db: Database, duty: Duty, controls: Controls, on_progress: OnProgress
+    ) -> None:
         self._db = db
+        self._controls = controls
         self._duty = duty
         self._on_progress = on_progress
         self._lease_ms = 0 if duty.is_alone else LEASE_MS
@@ -209,8 +213,10 @@ class Builder:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> None:
-        """Finds the logs whose views this code does not read, and those that are prepared."""
+        """Finds the logs whose views this code does not read, and those that are prepared. Forgets
+        what this process cached of views that have been rebuilt."""
         before, self._found = self._found, await fitness.read(self._db)
+        await self._controls.forget_rebuilt()
         for log_id in before.differing.keys() - self.unfit:  # here, or by another process
             self._setbacks.forget(log_id)
 

@@ -100,6 +100,8 @@ class Committed(NamedTuple):
     size: int
     control: Control | None
     """The new control; None if it did not change."""
+    generation: int
+    """The generation of the views that the control is read from."""
     types: dict[str, int]
     """The number of events of each type."""
 
@@ -162,7 +164,8 @@ class Draft:
         """Returns what a process keeps of the draft, once it is written."""
         control = None if self.control is self._known else self.control
         name = LogName(self.project, self.head.number)
-        return Committed(name, self.size, control, self._types)
+        generation = controls.generation_of(self._generations)
+        return Committed(name, self.size, control, generation, self._types)
 
     def load_devices(
         self, names: Iterable[str], questions: Iterable[tuple[str, str]] = ()
@@ -312,11 +315,11 @@ def begin_draft(log_id: int, context: LogContext) -> Script[Draft]:
     recent outcomes of rollouts, unless the control is known. Raises `Unavailable` as `locked` does.
     """
     head, generations = locked((yield lock(log_id)), context.minimum_sizes)
-    if (known := context.controls.get(log_id, head.control_count)) is not None:
+    if (known := context.controls.get(head, generations)) is not None:
         return Draft(head, generations, known, known)
     rows = yield controls.load(head, generations, context.earlier_logs)
     control = controls.of(head.control_count, rows)
-    context.controls.put(log_id, control)
+    context.controls.put(log_id, control, generations)
     draft = Draft(head, generations, control)
     draft.fold.steering.recent = controls.recent(rows)
     return draft

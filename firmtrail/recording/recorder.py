@@ -324,7 +324,7 @@ class Recorder:
             self.on_committed(committed.types, time.perf_counter() - began_s)
         self.minimum_sizes.acknowledge(committed.log, committed.size)
         if committed.control is not None:
-            self.controls.publish(log_id, committed.control)
+            self.controls.publish(log_id, committed.control, committed.generation)
         for wake in self.on_commit:
             wake()
 

@@ -10,6 +10,7 @@ import pytest
 from firmtrail.database.database import ReadOnly, Statement
 from firmtrail.database.postgres import Postgres
 from firmtrail.http.health import Readiness
+from firmtrail.projections.controls import Controls
 from firmtrail.rebuilding.builder import Builder, Duty
 from firmtrail.schema import health
 from tests.databases import opened, postgres_template
@@ -44,7 +45,7 @@ async def test_doctor_and_readyz_name_a_standby(pair: tuple[str, str]) -> None:
     assert (done.exit_code, database["verdict"]) == (1, "fail")
     assert "read_only" in database["found"]
     async with opened(standby) as db:
-        builder = Builder(db, Duty(is_alone=False), lambda *_: None)
+        builder = Builder(db, Duty(is_alone=False), Controls(db), lambda *_: None)
         assert await Readiness(db, builder).failures() == ["read_only"]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.projections import fold
+from firmtrail.projections.controls import Controls
 from firmtrail.rebuilding import builder, generations
 from firmtrail.rebuilding.builder import Builder, Duty
 from firmtrail.rebuilding.generations import Build
@@ -34,7 +35,7 @@ async def test_an_interrupted_rebuild_pauses_longer_each_time(
 
     monkeypatch.setattr(builder, "rebuild", interrupted)
     monkeypatch.setattr(builder, "LOOK_EVERY_S", PAUSES_S[0])
-    own = Builder(db, Duty(is_alone=True), lambda *_: None)
+    own = Builder(db, Duty(is_alone=True), Controls(db), lambda *_: None)
     running = asyncio.create_task(own.run())
     async with asyncio.timeout(PATIENCE_S):
         while len(tried_at_s) < 4:
@@ -56,7 +57,9 @@ async def test_a_process_of_one_command_leaves_open_rebuilds_alone(
     await register(recorder, log_id, "d1")
     await db.play(generations.claim, log_id, frozenset(fold.REVISIONS), "me", 0)
     for is_automatic in (False, True):
-        own = Builder(db, Duty(is_alone=True, is_automatic=is_automatic), lambda *_: None)
+        own = Builder(
+            db, Duty(is_alone=True, is_automatic=is_automatic), Controls(db), lambda *_: None
+        )
         await own.look()
         await own.begin()
         assert (await own.state(log_id)).is_running == is_automatic

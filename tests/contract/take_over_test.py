@@ -40,7 +40,7 @@ def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def new_builder(db: Database, duty: Duty) -> Builder:
-    return Builder(db, duty, lambda *_: None)
+    return Builder(db, duty, Controls(db), lambda *_: None)
 
 
 async def ended(builder: Builder) -> None:

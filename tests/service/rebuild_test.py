@@ -11,12 +11,14 @@ from structlog.testing import capture_logs
 
 from firmtrail.application import app
 from firmtrail.database.database import Database
+from firmtrail.events.steering import RolloutStarted
 from firmtrail.projections import fold
+from firmtrail.projections.adoption import SETTLED_MS
 from firmtrail.rebuilding import builder, fitness, generations, rebuild, refold
 from firmtrail.rebuilding.builder import LEASE_MS
 from firmtrail.recording.recorder import Recorder
 from tests.databases import read, write
-from tests.fleet import NOON_MS, received, register, report
+from tests.fleet import NOON_MS, received, record_events, register, report
 from tests.patience import PATIENCE_S
 from tests.people import new_access
 from tests.replay import differences
@@ -24,6 +26,7 @@ from tests.replay import generations as generations_of
 from tests.service.preparing import OLDER, prepare, revisions
 from tests.service.routes import assert_is_problem
 from tests.service.site import D, P, Site
+from tests.service.steered import check_in
 from tests.serving import Answer
 
 
@@ -76,6 +79,42 @@ async def test_the_owner_can_rebuild_views(
     assert f"firmtrail_rebuild_events_total {2 * int(size)}.0" in counted
     assert "firmtrail_rebuilds 0.0" in counted
     assert await differences(db, site.log_id) == []
+
+
+@pytest.mark.parametrize("view", ["releases", "rollouts"])
+async def test_another_server_obeys_the_orders_of_a_view_that_is_rebuilt_as_its_rows_were_lost(
+    fleet: Site, local: ClientSession, db: Database, view: str
+) -> None:
+    first = Recorder(db)
+    await record_events(first, fleet.log_id, [("rollout/r1", RolloutStarted("1.1.0", "m", 10_000))])
+    await first.close()
+    await write(db, f"DELETE FROM {view}")
+    assert (await fleet.report({"version": "1.0.1"})).status == 201
+    assert (await check_in(fleet)).json["version"] is None
+    async with local.post("/local/projects/acme/rebuild", json={"view": view}) as response:
+        assert response.status == 202
+    async with asyncio.timeout(PATIENCE_S):
+        while (await generations_of(db, fleet.log_id))[view] == 1:
+            await asyncio.sleep(0.01)
+    await fleet.services.builder.look()
+    assert (await check_in(fleet)).json["version"] == "1.1.0"
+    assert await differences(db, fleet.log_id) == []
+
+
+async def test_the_fleets_chart_reads_again_what_was_counted_before_a_rebuild(
+    fleet: Site, db: Database
+) -> None:
+    [[known_at_ms]] = await read(db, "SELECT max(recorded_at_ms) FROM events")
+    times, later_ms = [known_at_ms], known_at_ms + 2 * SETTLED_MS
+    adoption = fleet.services.adoption
+    right = await adoption.at(fleet.log_id, times, known_at_ms)
+    await write(db, "DELETE FROM fleet_moves")
+    assert await adoption.at(fleet.log_id, times, later_ms) != right
+    views = frozenset({"fleet_versions"})
+    build = await db.play(generations.claim, fleet.log_id, views, "me", 0)
+    async for _ in rebuild.rebuild(db, build):
+        pass
+    assert await adoption.at(fleet.log_id, times, later_ms) == right
 
 
 async def test_a_rebuild_of_an_unknown_view_is_refused(local: ClientSession) -> None:
