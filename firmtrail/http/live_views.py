@@ -11,6 +11,7 @@ from firmtrail.http.call import Services
 RETRY_AFTER_S = 10
 
 _BEING_REBUILT = "A view is being rebuilt for this version of the server."
+_FAILED = "A view could not be rebuilt for this version: the server's own log says why."
 _NOT_REBUILT = "The views are not in the form of this version: run `firmtrail rebuild` first."
 
 
@@ -25,5 +26,10 @@ async def require(services: Services, log_id: int) -> None:
     """Takes over as `take_over`. Raises `Unavailable` if this version can't read the views."""
     await take_over(services, log_id)
     if log_id in services.builder.unfit:
-        rebuilds = services.serving.continues_rebuilds
-        raise Unavailable(_BEING_REBUILT if rebuilds else _NOT_REBUILT, RETRY_AFTER_S)
+        raise Unavailable(_reason(services, log_id), RETRY_AFTER_S)
+
+
+def _reason(services: Services, log_id: int) -> str:
+    if log_id in services.builder.failed:
+        return _FAILED
+    return _BEING_REBUILT if services.serving.continues_rebuilds else _NOT_REBUILT

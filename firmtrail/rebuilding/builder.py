@@ -140,7 +140,12 @@ class Builder:
         """Returns the logs among them that `take_over` makes fit within seconds: not those whose
         rebuild failed here."""
         found = self._found.prepared if self._duty.takes_over else {}
-        return found.keys() - self._setbacks.failures.keys()
+        return found.keys() - self.failed
+
+    @property
+    def failed(self) -> AbstractSet[int]:
+        """Returns the logs whose last rebuild failed here: only a request begins another one."""
+        return self._setbacks.failures.keys()
 
     async def request(self, log_id: int, wanted: frozenset[str]) -> Build:
         """Starts a rebuild of these views of the log, or joins one that runs; returns it. Raises
@@ -270,7 +275,8 @@ class Builder:
 
     async def take_over(self, log_id: int) -> None:
         """Makes the prepared views of a log live, so that this code serves it. From then on servers
-        of another version can't write it. The other logs that are prepared follow soon.
+        of another version can't write it. The other logs that are prepared follow soon. Returns
+        without it if they are no longer prepared, or can't be made live here.
 
         Raises `Unavailable` if that takes too long, or if the process ends.
         """
@@ -283,15 +289,16 @@ class Builder:
 
     async def _take(self, log_id: int) -> None:
         await asyncio.sleep(self._expected.get(log_id, 0) - monotonic())
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(TAKE_OVER_S_MAX):
                 while log_id in self.prepared:
                     if not self._setbacks.is_left_alone(log_id):
                         with contextlib.suppress(Busy):
                             await self._finish(log_id)
                     await self._looked_again()
-        if log_id in self.unfit:
-            raise Unavailable("The views of this version could not be made live in time.")
+        except TimeoutError:
+            message = "The views of this version could not be made live in time."
+            raise Unavailable(message) from None
 
     async def _finish(self, log_id: int) -> None:
         """Does the last part of a rebuild whose views are prepared. Raises `Busy`. Does nothing if

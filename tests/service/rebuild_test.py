@@ -10,8 +10,9 @@ from aiohttp import ClientSession, UnixConnector, web
 from structlog.testing import capture_logs
 
 from firmtrail.application import app
-from firmtrail.database.database import Database
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.steering import RolloutStarted
+from firmtrail.http import live_views
 from firmtrail.projections import fold
 from firmtrail.projections.adoption import SETTLED_MS
 from firmtrail.rebuilding import builder, fitness, generations, rebuild, refold
@@ -195,10 +196,27 @@ async def test_a_take_over_that_takes_too_long_is_answered_with_503(
     await prepare(site, db)
     await write(db, "UPDATE rebuilds SET builder = 'other', seen_at_ms = now_ms() + 60000")
     assert_is_problem(await site.get(D), 503)
+    with pytest.raises(Unavailable, match="in time"):
+        await live_views.require(site.services, site.log_id)
     assert_is_problem(await site.report({"version": "1.1.0"}), 503)
     monkeypatch.undo()
     await write(db, "UPDATE rebuilds SET seen_at_ms = 0")
     assert (await site.report({"version": "1.1.0"})).status == 201
+
+
+async def test_views_that_are_no_longer_prepared_are_not_said_to_be_late(
+    site: Site, db: Database
+) -> None:
+    """This server looked before its preparation was given up for one of another version."""
+    await prepare(site, db)
+    looking = site.services.readiness.tasks.pop("rebuilds")
+    looking.cancel()  # or it might look, and begin another one
+    await asyncio.wait([looking])
+    await write(db, "UPDATE rebuilds SET revision = revision + 1")  # that of yet another version
+    assert site.log_id in site.services.builder.prepared
+    with pytest.raises(Unavailable, match="is being rebuilt"):
+        await live_views.require(site.services, site.log_id)
+    assert_is_problem(await site.get(D), 503)
 
 
 async def test_a_server_whose_take_over_fails_is_not_ready(
@@ -214,6 +232,8 @@ async def test_a_server_whose_take_over_fails_is_not_ready(
     assert (await site.call("GET", "/readyz")).status == 200
     monkeypatch.setattr(builder, "rebuild", failing)
     assert_is_problem(await site.get(D), 503)
+    with pytest.raises(Unavailable, match="could not be rebuilt"):
+        await live_views.require(site.services, site.log_id)
     assert "views" in assert_is_problem(await site.call("GET", "/readyz"), 503)["detail"]
     [note] = (await site.get(f"{P}/attention")).json["items"]
     assert "an entry can't be folded" in note["says"]
