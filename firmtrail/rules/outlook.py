@@ -110,7 +110,9 @@ def _endless(found: RolloutState, at: PlanTime, counted: Counted) -> Iterator[tu
             fault = None
             if not current.is_met:
                 left = max(0, max(reached[n + 1], counted.offered) - counted.done)
-                fault = _fault(phase, counted.recent.in_phase(n), left)
+                is_certain = counted.done >= _most(counted.to_come, phase.reach / BUCKETS)
+                recent = counted.recent.in_phase(n)
+                fault = _fault(phase, recent, left, is_certain=is_certain)
         else:
             fault = None if n < begun else _fault(phase, Recent(), reached[n + 1] - reached[n])
         if fault is not None:
@@ -129,7 +131,7 @@ def _doubts(
     for n, phase in enumerate(found.plan[:-1]):
         chance, before = (phase.reach - before) / BUCKETS, phase.reach
         expected = counted.to_come * chance
-        fewest = ceil(expected - 2 * sqrt(expected * (1 - chance)))
+        fewest = ceil(expected - _deviation(expected, chance))
         if phase.min_reports is None or n < first or n in unmet:
             continue
         if phase.min_reports > fewest:
@@ -140,18 +142,32 @@ def _doubts(
             )
 
 
+def _deviation(expected: float, chance: float) -> float:
+    """Returns how many more or fewer devices than expected a share rarely reaches."""
+    return 2 * sqrt(expected * (1 - chance))
+
+
+def _most(devices: int, chance: float) -> float:
+    """Returns how many of the devices a share reaches at most, but for rare cases."""
+    expected = devices * chance
+    return min(devices, expected + _deviation(expected, chance))
+
+
 def _present(found: RolloutState, at: PlanTime) -> tuple[PlanClock | None, int]:
     """Returns the clock of a plan at a time, and how many phases have begun."""
     clock = rollout.clock_at(found, at)
     return clock, rollout.begun_phases(replace(found, clock=clock), at.now_ms)
 
 
-def _fault(phase: PlanPhase, recent: Recent, left: int) -> str | None:
-    """Returns why the condition of a phase can't be met, if so many devices are left."""
+def _fault(phase: PlanPhase, recent: Recent, left: int, *, is_certain: bool = True) -> str | None:
+    """Returns why the condition of a phase can't be met, if so many devices are left. It is certain
+    that none is left, unless the phase may have reached more devices than expected."""
     installed, failed = recent.phase_installed, recent.phase_failed
     if phase.installed_percent is None or plan.is_met(phase, installed + left, failed):
         return None
-    more = f"only about {left} more device{'' if left == 1 else 's'}" if left else "no more devices"
+    more = "no more devices" if is_certain else "more devices only by chance"
+    if left:
+        more = f"only about {left} more device{'' if left == 1 else 's'}"
     outcomes = installed + failed
     if phase.min_reports is not None and outcomes + left < phase.min_reports:
         has = f" and has {outcomes}" if outcomes else ""

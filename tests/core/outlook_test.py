@@ -75,7 +75,17 @@ NEVER = ": it may never end."
         (
             waits(90, 2),
             Counted(100, 10, outcomes(1, 0)),
-            "waits for 2 reports and has 1, but reaches no more devices",
+            "waits for 2 reports and has 1, but reaches more devices only by chance",
+        ),
+        (
+            waits(90, 20),
+            Counted(100, 16, outcomes(16, 0)),
+            "waits for 20 reports and has 16, but reaches no more devices",
+        ),
+        (
+            PlanPhase(5_000, None, 90, 5),
+            Counted(4, 4, outcomes(4, 0)),
+            "waits for 5 reports and has 4, but reaches no more devices",
         ),
         (waits(90, 12), Counted(100, 10, outcomes(10, 0), offered=15), None),
         (
