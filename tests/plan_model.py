@@ -114,9 +114,9 @@ class PlanModel:
             "waiting": not self.is_approved,
             "paused": self.is_paused,
             "scheduled": self.now < self.start,
-            "window": not is_window,
             "up_to_date": device in self.installed,
             "attempts_exhausted": self.failures[device] >= ATTEMPTS_MAX,
+            "window": not is_window,
         }
         return next((reason for reason, applies in refusals.items() if applies), "rollout")
 

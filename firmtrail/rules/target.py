@@ -242,7 +242,8 @@ def _verdict_of(situation: Situation, standing: Standing) -> RuleVerdict:
 
 def _outside_window(situation: Situation, found: RolloutState, version: str) -> RuleVerdict | None:
     """Returns the verdict that the device waits for the window to open. Returns None if it is open,
-    and if an offer was made inside it, which stays valid."""
+    if an offer was made inside it, which stays valid, and if the version is refused anyway: the
+    opening changes nothing for the device."""
     times = _window_of(situation, found)
     if times is None:
         return None
@@ -250,6 +251,8 @@ def _outside_window(situation: Situation, found: RolloutState, version: str) -> 
     if window.is_open(times, zone, situation.now_ms):
         return None
     if offer.is_made(situation.offers, found.id, version):
+        return None
+    if refusals.refused(situation, version, "rollback" if found.is_rollback else "rollout"):
         return None
     opens_ms = window.next_opening(times, zone, situation.now_ms)
     when = f"opens at {time_text(opens_ms)}" if opens_ms else "never opens again"

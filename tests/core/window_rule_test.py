@@ -91,6 +91,27 @@ def test_an_offer_that_was_made_inside_a_window_stays_valid(
     assert fleet.decide().reason == "window", "the next attempt is a new offer"
 
 
+@pytest.mark.parametrize("runs", ["1.2.0", "1.3.0"])
+def test_a_device_that_needs_no_update_waits_for_no_window(fleet: Fleet, runs: str) -> None:
+    fleet.roll_out("1.2.0", window=CLOSED)
+    fleet.report(runs)
+    decision = fleet.decide()
+    assert (decision.reason, decision.target, decision.not_before_ms) == (
+        "up_to_date",
+        "1.2.0",
+        None,
+    )
+
+
+def test_a_device_whose_attempts_are_exhausted_waits_for_no_window(fleet: Fleet) -> None:
+    fleet.roll_out("1.2.0", window=OPEN)
+    for _ in range(3):
+        assert fleet.check_in().version == "1.2.0"
+        fleet.report("1.2.0", "failed")
+    fleet.later_ms = 10 * MINUTE_MS
+    assert fleet.decide().reason == "attempts_exhausted"
+
+
 def test_a_rollback_outside_its_window_lets_no_other_rule_decide(fleet: Fleet) -> None:
     """The device keeps the bad version, and is not sent up meanwhile."""
     fleet.roll_out("1.2.0")

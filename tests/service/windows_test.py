@@ -33,6 +33,11 @@ async def test_the_window_of_a_cohort_is_that_of_its_devices(
     assert (answer["reason"], answer["version"]) == ("window", None)
     assert time_ms(answer["not_before"]) > time_ms(in_seconds(11 * 3600))
     assert "Its window opens at <time" in await read_page(fleet, "/devices/d1")
+    await fleet.report({"version": "1.1.0"})
+    explained = (await fleet.get(f"{D}/explain")).json
+    assert (explained["reason"], (await check_in(fleet))["reason"]) == ("up_to_date",) * 2
+    assert "window" not in text_of(await read_page(fleet, "/devices/d1"))
+    await fleet.report({"version": "1.0.0"})
     await set_up(fleet, cohort_windows={"other": times})
     assert (await check_in(fleet))["rollout"] == rollout
 
