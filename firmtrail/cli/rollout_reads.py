@@ -26,10 +26,18 @@ LISTED = ("id", "kind", "state", "model", "version", "bad_version", "percent", "
 @remote.service_options
 @output.json_option
 def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
-    """List the rollouts and rollbacks, the newest first."""
+    """List the rollouts and rollbacks, the newest first; of one that waits for its window, say when
+    that opens."""
     found = service.items(remote.path(project, "rollouts"))
-    rows = found if json else [{name: each[name] for name in LISTED} for each in found]
-    output.show_list(rows, json=json)
+    output.show_list(found if json else [_listed(each) for each in found], json=json)
+
+
+def _listed(found: Any) -> dict[str, Any]:
+    """Returns the members of a rollout that a table has."""
+    row = {name: found[name] for name in LISTED}
+    if opens_at := found.get("opens_at"):
+        row["state"] = f"{row['state']}, window opens {opens_at}"
+    return row
 
 
 @rollout.command("show")

@@ -150,6 +150,14 @@ def test_a_release_says_which_rollout_it_started(acme: Acme) -> None:
     assert acme.json("release", "add", "2.0.0-rc.1", *PUMP)["rollout"] is None
 
 
+def test_a_rollout_whose_window_is_closed_is_listed_with_its_opening(acme: Acme) -> None:
+    closed = ("--window", "0 2 29 2 *", "--window-duration", "60")
+    rollout = acme.done("rollout", "start", "1.1.0", *PUMP, *closed).out.strip()
+    [row] = [row for row in acme.rows("rollout", "list") if rollout in row]
+    opens_at = acme.json("rollout", "list")[0]["opens_at"]
+    assert f"running, window opens {opens_at}" in row
+
+
 def test_rollouts_are_listed_shown_and_ended(acme: Acme) -> None:
     dry = acme.done("rollout", "start", "1.1.0", *PUMP, "--dry-run")
     assert dry.out == "The rollout would be for 2 devices.\n"

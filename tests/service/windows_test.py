@@ -64,6 +64,11 @@ async def test_a_rollback_with_a_window_of_its_own_waits_for_it(fleet: Site) -> 
     found = await shown(fleet, rollback)
     assert found["window"] == times
     assert found["waits_for"][0].startswith("Its window is closed, and opens at ")
+    [listed] = (await fleet.get(f"{P}/rollouts")).json["items"]
+    assert found["opens_at"] == listed["opens_at"] == answer["not_before"]
+    await post(fleet, f"rollouts/{rollback}/pause")
+    assert "opens_at" not in (await fleet.get(f"{P}/rollouts")).json["items"][0]
+    await post(fleet, f"rollouts/{rollback}/resume")
     [state] = (await fleet.get(f"{P}/rollouts/{rollback}/devices")).json["items"]
     assert (state["device"], state["state"], state["reason"]) == ("d1", "held", "window")
     explained = (await fleet.get(f"{D}/explain")).json["rules"][-1]

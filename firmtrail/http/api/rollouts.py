@@ -27,7 +27,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.query_times import parameter_ms
 from firmtrail.http.rollout_tries import plan_time
-from firmtrail.http.rollouts import counted_of, events_of, past_of, rollout_of
+from firmtrail.http.rollouts import counted_of, events_of, opens_at_ms, past_of, rollout_of
 from firmtrail.http.scalars import Time
 from firmtrail.projections import (
     device_offers,
@@ -113,6 +113,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state_reason: str | None
     state_since: TimeText
     start_at: TimeText | None
+    opens_at: TimeText | UnsetType = UNSET
+    """When the window opens that it has or inherits, if it runs and the window is closed now for
+    all of its devices."""
     window: WantedWindow | None
     approvals: Approvals | None
     phases: list[ShownPhase] | UnsetType = UNSET
@@ -140,11 +143,14 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
         remaining = [each for each in found if place is None or each.position < int(place[0])]
         now_ms = call.services.access.now_ms()
         items = [
-            shown(
-                each,
-                texts.get(each.id, NO_TEXTS),
-                last_time(control, each, now_ms),
-                withdrawn_at_ms_of(control, each),
+            _with_opening(
+                shown(
+                    each,
+                    texts.get(each.id, NO_TEXTS),
+                    last_time(control, each, now_ms),
+                    withdrawn_at_ms_of(control, each),
+                ),
+                opens_at_ms(call, control, each),
             )
             for each in remaining[:limit]
         ]
@@ -205,6 +211,7 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     counted, at = await progress_of(call, now, found), last_time(now.control, found, now_ms)
     withdrawn_at_ms = withdrawn_at_ms_of(now.control, found)
     body = shown(found, texts.get(found.id, NO_TEXTS), at, withdrawn_at_ms)
+    body = _with_opening(body, opens_at_ms(call, now.control, found))
     body = msgspec.structs.replace(body, progress=counted)
     lines: list[PhaseProgress] = []
     if found.plan:
@@ -307,6 +314,12 @@ def shown(
         window=shown_window(found.window_times),
         approvals=_approvals(found),
     )
+
+
+def _with_opening(body: Rollout, opening_ms: int | None) -> Rollout:
+    if opening_ms is None:
+        return body
+    return msgspec.structs.replace(body, opens_at=time_text(opening_ms))
 
 
 def _approvals(found: rollout.RolloutState) -> Approvals | None:
