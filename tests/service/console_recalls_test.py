@@ -69,6 +69,23 @@ async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> Non
     assert (await fleet.get(f"{D}/update", "device")).json["version"] == "1.0.0"
 
 
+async def test_a_recall_that_is_over_offers_to_recall_again(fleet: Site) -> None:
+    back = {"bad_version": "1.1.0", "model": "m", "to": "1.0.0", "reason": "It burns"}
+    first, again = (await post(fleet, "rollbacks", back)).json["rollout"], "Recall 1.1.0 again…"
+    page, link = f"/rollouts/{first}", '/releases/m/1.1.0/recall"'
+    assert again not in await read_page(fleet, page)
+    await post(fleet, f"rollouts/{first}/abort")
+    shown = await read_page(fleet, page)
+    assert again in shown and link in shown and "Abort…" not in shown
+    viewer = await fleet.get(f"{CONSOLE}{page}", "viewer")
+    assert again not in viewer.body.decode()
+    second = (await post(fleet, "rollbacks", back)).json["rollout"]
+    assert f'/rollouts/{second}">Look at the newer recall' in await read_page(fleet, page)
+    await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "It burns too"})
+    for each in (first, second):
+        assert again in await read_page(fleet, f"/rollouts/{each}")
+
+
 async def test_a_recall_may_have_a_window_of_its_own(fleet: Site) -> None:
     path = "/releases/m/1.1.0/recall"
     asked = await read_page(fleet, path)

@@ -43,6 +43,7 @@ from firmtrail.projections import device_offers, rollout_devices, rollout_failur
 from firmtrail.rules.control import Control, is_over
 from firmtrail.rules.outlook import Counted, ended_at_ms, last_time, outlook, window_of
 from firmtrail.rules.progress import ProgressState
+from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import RolloutState, stream
 from firmtrail.rules.settings import RolloutWindow
 
@@ -163,6 +164,7 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         still = await _still_bad(call, now, found)
     now_ms, phase = call.services.access.now_ms(), phase_of(call, now.control, found)
     name, is_over = name_of(found), phase in {"aborted", "withdrawn"}
+    recall = _recall_of(now.control, found) if is_over or not found.is_rollback else None
     window = RolloutWindow("", None) if is_over else window_of(now.control, found)
     return render.page(
         call,
@@ -182,7 +184,8 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         if window.times
         else None,
         may_replan=not found.is_rollback and not is_over,
-        recall=_recall_of(now.control, found),
+        recall=recall,
+        may_recall=recall is None and _may_recall(now.control, found, is_over=is_over),
         grows=grows(call, now.control, found),
         may_approve=may_approve(call, found),
         failed=failed,
@@ -200,12 +203,19 @@ async def _still_bad(call: AnyCall, now: ConsistentRead, found: RolloutState) ->
 
 
 def _recall_of(control: Control, found: RolloutState) -> RolloutState | None:
-    """Returns the newest recall of the version that a rollout leads to, if there is one, and the
-    version that this leads to was not withdrawn."""
-    if found.is_rollback:
-        return None
-    newest = next(iter(control.deciding.get((found.model, found.version), ())), None)
+    """Returns the newest recall of the version that a rollout leads to, or that a recall leads away
+    from, if there is one, and the version that this leads to was not withdrawn."""
+    bad = found.bad_version or found.version
+    newest = next(iter(control.deciding.get((found.model, bad), ())), None)
     return None if newest is None or is_over(control, newest) else newest
+
+
+def _may_recall(control: Control, found: RolloutState, *, is_over: bool) -> bool:
+    """Returns whether the page offers to recall the version that a rollout leads to, or once more
+    the one that a recall led away from."""
+    if not found.is_rollback:
+        return True
+    return is_over and ReleaseKey(found.model, found.bad_version or "") in control.releases
 
 
 async def _counted(call: AnyCall, now: ConsistentRead) -> tuple[Counts, int]:
