@@ -4,6 +4,9 @@ HAVE_UV = $(UV) --version >/dev/null 2>&1
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
+# Without it, each process of the tests would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .PHONY: setup run test test-fast check fix docs screenshots check-go check-deploy check-image check-upgrade fleet webhooks bench bench-scale lock clean
 
