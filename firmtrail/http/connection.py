@@ -5,8 +5,9 @@ on its own, in plain text. Here they become problems like every other refusal. T
 connection, even before its TLS handshake. A connection is cut if no whole request head arrives
 within `HEAD_S`, counted from its acceptance and from the first byte of each further head. It is
 also cut if its client takes nothing of an answer within `WRITE_S`, whether it waits for the answer,
-is idle or is being closed; the handler of a stream limits its own time. aiohttp has no settings for
-this, so a few methods extend its connection, its server and its runner.
+is idle or is being closed; the handler of a stream limits its own time. Over TLS, the transport
+under it may still have unsent bytes after both sides have ended TLS: they count, too. aiohttp has
+no settings for this, so a few methods extend its connection, its server and its runner.
 """
 
 import asyncio
@@ -135,7 +136,7 @@ class _Handshake(asyncio.Protocol):
             self._end()
             return
         secured.set_protocol(connection)
-        connection.take(self._admission)
+        connection.take(self._admission, transport)
         connection.connection_made(secured)
         if self._early:
             connection.data_received(bytes(self._early))
@@ -167,7 +168,10 @@ class _Handshake(asyncio.Protocol):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_admission", "_clients", "_gate", "_late", "_lower", "_unsent_bytes", "_untaken")
+    __slots__ = (
+        *("_admission", "_clients", "_gate", "_late", "_lower", "_under_tls", "_unsent_bytes"),
+        "_untaken",
+    )
 
     def __init__(self, manager: _Server, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -179,10 +183,12 @@ class _Connection(web.RequestHandler):
         self._unsent_bytes = 0
         self._lower: asyncio.Transport | None = None
         """The transport until the connection is lost; aiohttp's own is None once it is closing."""
+        self._under_tls: asyncio.Transport | None = None
 
-    def take(self, admitted: Admission) -> None:
-        """Takes over the admission that the connection had during its handshake."""
-        self._admission = admitted
+    def take(self, admitted: Admission, under_tls: asyncio.Transport) -> None:
+        """Takes over the admission that the connection had during its handshake, and the transport
+        that carries its TLS."""
+        self._admission, self._under_tls = admitted, under_tls
         admitted.holder = self
 
     @override
@@ -202,8 +208,15 @@ class _Connection(web.RequestHandler):
             self._gate.forget(self._admission)
         self._stop_waiting()
         self._stop_limiting()
-        self._lower = None
+        self._lower = self._under_tls = None
         super().connection_lost(exc)
+
+    @override
+    def eof_received(self) -> None:
+        """Limits the time in which the client takes what is unsent: over TLS, it may fit into the
+        transport under it, so that writing is never paused."""
+        super().eof_received()
+        self._limit_writing()
 
     @override
     def pause_writing(self) -> None:
@@ -212,7 +225,8 @@ class _Connection(web.RequestHandler):
 
     @override
     def resume_writing(self) -> None:
-        self._stop_limiting()
+        if self._lower is None or not self._lower.is_closing():
+            self._stop_limiting()
         super().resume_writing()
 
     @override
@@ -253,8 +267,9 @@ class _Connection(web.RequestHandler):
 
     def cut(self) -> None:
         """Breaks the connection: nothing more is sent, and a running request sees it as lost."""
-        if self._lower is not None:
-            self._lower.abort()
+        lower = self._under_tls or self._lower
+        if lower is not None:
+            lower.abort()
 
     def _may_begin_head(self) -> bool:
         """Returns whether the next bytes belong to a head: the connection is idle, or its request
@@ -283,9 +298,17 @@ class _Connection(web.RequestHandler):
             self._wait_for_head()
 
     def _limit_writing(self) -> None:
-        assert self._lower is not None
-        self._unsent_bytes = self._lower.get_write_buffer_size()
+        self._stop_limiting()
+        self._unsent_bytes = self._count_unsent()
         self._untaken = self._loop.call_later(WRITE_S, self._check_writing)
+
+    def _count_unsent(self) -> int:
+        """Counts the bytes that wait in the transports. That of TLS counts none once it closes."""
+        assert self._lower is not None
+        if self._under_tls is None:
+            return self._lower.get_write_buffer_size()
+        of_tls = 0 if self._lower.is_closing() else self._lower.get_write_buffer_size()
+        return of_tls + self._under_tls.get_write_buffer_size()
 
     def _stop_limiting(self) -> None:
         if self._untaken is not None:
@@ -295,8 +318,7 @@ class _Connection(web.RequestHandler):
     def _check_writing(self) -> None:
         """Cuts the connection if its client has taken nothing. While a handler runs, it limits its
         own time; the answers before its own are limited again afterwards."""
-        assert self._lower is not None
-        has_taken = self._lower.get_write_buffer_size() < self._unsent_bytes
+        has_taken = self._count_unsent() < self._unsent_bytes
         if has_taken or self._current_request is not None:
             self._limit_writing()
         else:

@@ -1,8 +1,11 @@
 """Tests that a client that takes nothing of its answers is cut, and that a slow one gets them."""
 
 import asyncio
+import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -13,6 +16,7 @@ from firmtrail.http.clients import Clients
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import Bounds, Gate
 from firmtrail.http.metrics import Metrics
+from tests.authority import Authority
 from tests.patience import PATIENCE_S
 
 BODY = b"x" * 30_000
@@ -28,12 +32,21 @@ async def answer(_: web.Request) -> web.Response:
 
 
 @pytest.fixture
-async def runner() -> AsyncIterator[HttpRunner]:
+def tls(request: pytest.FixtureRequest, tmp_path: Path) -> ssl.SSLContext | None:
+    if not getattr(request, "param", False):
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*Authority().files(tmp_path, "localhost"))
+    return context
+
+
+@pytest.fixture
+async def runner(tls: ssl.SSLContext | None) -> AsyncIterator[HttpRunner]:
     app, clients = web.Application(), Clients()
     app.router.add_get("/", answer)
     gate = Gate(Bounds(connections=1, per_address=1), clients, Metrics())
     runner = HttpRunner(
-        app, gate=gate, clients=clients, access_log=None, keepalive_timeout=KEEP_ALIVE_S
+        app, gate=gate, clients=clients, tls=tls, access_log=None, keepalive_timeout=KEEP_ALIVE_S
     )
     await runner.setup()
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -78,6 +91,61 @@ async def test_a_client_that_takes_nothing_is_cut(
         async with asyncio.timeout(PATIENCE_S):
             while not open_count(runner):
                 await asyncio.sleep(0.01)
+            while open_count(runner):
+                await asyncio.sleep(0.01)
+    assert monotonic() - began_s >= WRITE_S * 0.8
+
+
+class TlsClient:
+    """Speaks TLS on a connection, of which it reads only as much as a test wants."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+        self._received, self._sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self._tls = context.wrap_bio(self._received, self._sent)
+
+    async def shake_hands(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._send()
+                self._received.write(await loop.sock_recv(self._client, BUFFER_BYTES))
+            else:
+                return await self._send()
+
+    async def send(self, request: bytes) -> None:
+        self._tls.write(request)
+        await self._send()
+
+    async def send_end(self) -> None:
+        """Says by a close_notify that nothing more follows."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        await self._send()
+
+    async def _send(self) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._client, self._sent.read())
+
+
+@pytest.mark.parametrize("tls", [True], indirect=True)
+@pytest.mark.parametrize("ends_after_s", [KEEP_ALIVE_S / 2, 2 * KEEP_ALIVE_S])
+async def test_a_client_that_ends_its_tls_and_takes_nothing_is_cut(
+    runner: HttpRunner, monkeypatch: pytest.MonkeyPatch, ends_after_s: float
+) -> None:
+    """The answer is smaller than what a transport under TLS keeps, so writing is never paused."""
+    monkeypatch.setattr(connection, "WRITE_S", WRITE_S)
+    with await connected(runner, b"") as client:
+        speaking = TlsClient(client)
+        await speaking.shake_hands()
+        began_s = monotonic()
+        await speaking.send(GET + b"\r\n")
+        await asyncio.sleep(ends_after_s)
+        await speaking.send_end()
+        async with asyncio.timeout(PATIENCE_S):
             while open_count(runner):
                 await asyncio.sleep(0.01)
     assert monotonic() - began_s >= WRITE_S * 0.8
