@@ -27,7 +27,7 @@ from firmtrail.http import fleet_metrics, rollout_metrics
 from firmtrail.http.metrics import Metrics, ProcessState, text_of
 from firmtrail.main import main
 from firmtrail.projections.outdated import OutdatedCounts
-from firmtrail.webhooks.stored import Lag
+from firmtrail.webhooks.lags import Lag
 from tests.layers import LAYERS
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -17,7 +17,7 @@ from firmtrail.database.database import Database, NotAllowed, Unavailable
 from firmtrail.eventstore.log import AHEAD_MS_MAX
 from firmtrail.recording.commit import until_text
 from firmtrail.schema import health, migrations
-from firmtrail.webhooks import stored
+from firmtrail.webhooks import lags
 
 AHEAD_MS_UNNOTICED = 1000
 
@@ -92,7 +92,7 @@ async def _database(db: Database) -> AsyncIterator[Check]:
     if schema.is_usable:
         yield Check("instance", "ok", await migrations.instance(db))
         yield _clock(seen.recorded_at_ms)
-        yield _webhooks(await stored.lag(db))
+        yield _webhooks(await lags.read(db))
 
 
 def _schema(schema: migrations.Schema) -> Check:
@@ -117,7 +117,7 @@ def _answers(seen: health.Health) -> Check:
     return Check("database", "ok", "answers")
 
 
-def _webhooks(lag: stored.Lag) -> Check:
+def _webhooks(lag: lags.Lag) -> Check:
     if lag.failing_since_ms is not None:
         since = until_text(lag.failing_since_ms)
         found = f"one has failed since {since}: `firmtrail webhook list` names it and why"

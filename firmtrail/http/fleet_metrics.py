@@ -26,8 +26,8 @@ from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import OutdatedCounts
 from firmtrail.rules.release import CurrentReleases, ReleaseState
 from firmtrail.schema import partitions
-from firmtrail.webhooks import stored
-from firmtrail.webhooks.stored import Lag
+from firmtrail.webhooks import lags
+from firmtrail.webhooks.lags import Lag
 
 CACHED_S = 15
 WAIT_S = 1
@@ -101,7 +101,7 @@ async def _everywhere(db: Database, archive: str | None) -> _Everywhere:
     return _Everywhere(
         await outdated.everywhere(db),
         await sizes.totals(db),
-        await stored.lag(db),
+        await lags.read(db),
         await pruned.totals(db),
         lag,
         await partitions.positions_left(db),

@@ -1,4 +1,4 @@
-"""Keeps webhooks and their positions. Holds all SQL of `webhooks`.
+"""Keeps webhooks and their positions. Holds all SQL of `webhooks` but that of `lags`.
 
 A webhook's position is the next entry of a log that it was not sent. One process at a time sends a
 webhook's messages: it has a lease, which ends `LEASE_MS` after it was last renewed. A person's
@@ -169,23 +169,13 @@ WHERE webhooks.enabled = 1
 ORDER BY webhooks.next_at_ms, webhooks.project, webhooks.webhook_id
 LIMIT $1"""
 
-_LAG = """\
-SELECT
-    count(*),
-    coalesce(sum(1 - webhooks.enabled), 0),
-    coalesce(sum(webhooks.enabled * (log_heads.size - webhooks.position)), 0),
-    min(CASE WHEN webhooks.enabled = 1 THEN webhooks.failing_since_ms END),
-    min(CASE
-        WHEN webhooks.enabled = 1 AND webhooks.failing_since_ms IS NULL THEN (
-            SELECT events.recorded_at_ms
-            FROM events
-            WHERE events.log_id = webhooks.log_id AND events.position = webhooks.position)
-    END)
-FROM webhooks
-JOIN log_heads ON log_heads.log_id = webhooks.log_id
-JOIN projects ON projects.project = webhooks.project
-JOIN log_heads AS newest ON newest.log_id = projects.log_id
-WHERE newest.closed = 0"""
+_STAYS = """\
+EXISTS (
+        SELECT 1
+        FROM projects
+        JOIN log_heads AS newest ON newest.log_id = projects.log_id
+        WHERE projects.project = webhooks.project AND newest.closed = 0)"""
+"""Holds unless the project moves or has moved to another instance, which then sends."""
 
 _ACQUIRE = f"""\
 UPDATE webhooks
@@ -199,9 +189,10 @@ WHERE project = $1
         OR lease = $3
         OR lease_until_ms <= (SELECT now_ms())
         OR CAST($5 AS bigint) = 1)
+    AND {_STAYS}
 RETURNING {_COLUMNS}"""
 
-_SAVE = """\
+_SAVE = f"""\
 UPDATE webhooks
 SET log_id = $5,
     position = $6,
@@ -217,7 +208,11 @@ SET log_id = $5,
     deliveries = deliveries + CAST($11 AS bigint),
     lease = CASE WHEN CAST($12 AS bigint) = 1 THEN NULL ELSE lease END,
     lease_until_ms = (SELECT now_ms()) + CAST($13 AS bigint)
-WHERE project = $1 AND webhook_id = $2 AND revision = $3 AND lease = $4
+WHERE project = $1
+    AND webhook_id = $2
+    AND revision = $3
+    AND lease = $4
+    AND (lease_until_ms > (SELECT now_ms()) OR {_STAYS})
 RETURNING deliveries, failing_since_ms, next_at_ms - CAST($10 AS bigint)"""
 
 _SENDING = """\
@@ -240,18 +235,6 @@ class DisabledWebhook(NamedTuple):
     webhook_id: str
     url: str
     reason: str
-
-
-class Lag(NamedTuple):
-    """Says how far all webhooks are."""
-
-    webhooks: int
-    disabled: int
-    events: int
-    """The entries that were not sent yet, over all enabled webhooks."""
-    failing_since_ms: int | None
-    waiting_since_ms: int | None
-    """The time of the oldest event that was not sent yet to a webhook that does not fail."""
 
 
 names_of = msgspec.json.Decoder(Names).decode
@@ -349,12 +332,6 @@ async def is_sending(db: Reader, project: str) -> bool:
     return bool(await db.read(Statement(_SENDING, (project,))))
 
 
-async def lag(db: Database) -> Lag:
-    """Returns how far all webhooks are, without those of projects that move or have moved."""
-    [row] = await db.read(Statement(_LAG))
-    return Lag(*row)
-
-
 async def disabled(db: Reader, project: str) -> list[DisabledWebhook]:
     """Returns the webhooks that the service disabled."""
     return [DisabledWebhook(*row) for row in await db.read(Statement(_DISABLED, (project,)))]
@@ -363,8 +340,8 @@ async def disabled(db: Reader, project: str) -> list[DisabledWebhook]:
 async def acquire(
     db: Database, key: tuple[str, str], process: str, *, is_alone: bool
 ) -> Webhook | None:
-    """Gives the process the lease of a webhook; None: another process has it, or nothing is due. A
-    process that `is_alone` takes over the lease of one that ended."""
+    """Gives the process the lease of a webhook; None: another process has it, nothing is due, or
+    the project moves. A process that `is_alone` takes over the lease of one that ended."""
     async with db.transaction() as tx:
         [rows] = await tx.run(Statement(_ACQUIRE, (*key, process, LEASE_MS, int(is_alone))))
     return one_of(rows)
@@ -379,7 +356,8 @@ async def save(
     process: str,
 ) -> Saved | None:
     """Moves a webhook's position, keeps its newest attempts, and renews or ends the lease. Returns
-    None if the lease was lost, or a person changed the webhook: nothing was written."""
+    None if the lease was lost, or a person changed the webhook: nothing was written. While the
+    project moves, a lease that has ended is lost: the other instance may send already."""
     key = (webhook.project, webhook.webhook_id)
     args = (
         *(*key, webhook.revision, process, progress.log_id, progress.position),

@@ -8,7 +8,7 @@ from firmtrail.database.database import Database
 from firmtrail.events.log import ProjectMoveStarted
 from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.recording.recorder import Recorder
-from firmtrail.webhooks import stored
+from firmtrail.webhooks import lags
 from tests.audits import wrong
 from tests.databases import read, write
 from tests.people import add_project, new_access
@@ -93,12 +93,12 @@ async def test_a_webhook_of_a_project_that_moves_is_not_late_here(
 ) -> None:
     [[log_id]] = await read(db, "SELECT log_id FROM projects")
     await write(db, "UPDATE webhooks SET failing_since_ms = 7, position = 0")
-    failing = await stored.lag(db)
+    failing = await lags.read(db)
     assert (failing.webhooks, failing.failing_since_ms) == (1, 7)
     assert failing.events > 0
     wanted = ProjectMoveStarted("eu", "https://eu.example")
     await move_project.start(db, recorder, log_id, wanted=wanted, actor="system")
     await move_project.finish(db, log_id)
-    assert await stored.lag(db) == stored.Lag(0, 0, 0, None, None)
+    assert await lags.read(db) == lags.Lag(0, 0, 0, None, None)
     await move_project.undo(db, log_id, MinimumSizes(), "system")
-    assert (await stored.lag(db)).failing_since_ms == 7
+    assert (await lags.read(db)).failing_since_ms == 7

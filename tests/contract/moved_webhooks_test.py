@@ -127,6 +127,39 @@ async def test_a_moved_webhook_gets_the_rest_of_the_old_log_and_then_the_new_one
         assert added == [(last + 1, "FirmwareInstalled")]
 
 
+LATER = "UPDATE webhooks SET position = 0, next_at_ms = 0"
+
+
+async def test_nobody_begins_to_send_for_a_project_that_moves(move: Move) -> None:
+    await write(move.source, LATER)
+    [webhook] = await stored.page(move.source, "acme", after="", limit=10)
+    await move.arrive()
+    key = ("acme", webhook.webhook_id)
+    assert await stored.acquire(move.source, key, "p", is_alone=True) is None
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_a_server_that_stood_still_during_a_move_sends_nothing_more(
+    move: Move, monkeypatch: pytest.MonkeyPatch, *, has_ended: bool
+) -> None:
+    """Its lease has ended meanwhile, so the move did not wait for it."""
+    monkeypatch.setattr(worker, "RENEW_S", 0.0)
+    await write(move.source, LATER)
+    [webhook] = await stored.page(move.source, "acme", after="", limit=10)
+    key = ("acme", webhook.webhook_id)
+    acquired = await stored.acquire(move.source, key, "p", is_alone=False)
+    assert acquired is not None
+    await move.arrive()
+    if has_ended:
+        await write(move.source, "UPDATE webhooks SET lease_until_ms = 0")
+    assert await stored.is_sending(move.source, "acme") is not has_ended
+    sender = TakesAll()
+    sending = Sending(move.source, move.recorder, sender, "p", lambda _: None, is_alone=False)
+    await WebhookWorker(sending, acquired).run()
+    assert bool(sender.got) is not has_ended
+    assert not await stored.is_sending(move.source, "acme")
+
+
 TERMS = WebhookTerms(url="https://hooks.example.org/y", notices=("log_refused",))
 KEPT = "SELECT project, type, body FROM webhook_notices ORDER BY project"
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from firmtrail.database.database import Database, Statement
 from firmtrail.eventstore import sizes
-from firmtrail.webhooks import messages, stored, worker
+from firmtrail.webhooks import lags, messages, stored, worker
 from firmtrail.webhooks.deliverer import Deliverer
 from firmtrail.webhooks.messages import NoticeName
 from firmtrail.webhooks.stored import WebhookProgress
@@ -275,12 +275,12 @@ async def test_a_bug_in_one_webhook_stops_no_other_and_is_shown(
 
 
 async def test_the_metrics_say_since_when_an_event_waits(site: Site, receiver: Receiver) -> None:
-    assert (await stored.lag(site.services.db)).waiting_since_ms is None
+    assert (await lags.read(site.services.db)).waiting_since_ms is None
     site.services.readiness.tasks["webhooks"].cancel()
     await site.services.deliverer.close()
     await add(site, receiver)
     position, _ = await report(site, "1.0.0"), await report(site, "1.0.1")
-    waiting = (await stored.lag(site.services.db)).waiting_since_ms
+    waiting = (await lags.read(site.services.db)).waiting_since_ms
     assert waiting == await sizes.recorded_at_ms(site.services.db, site.log_id, position)
     text = (await site.call("GET", "/metrics")).body.decode()
     assert "firmtrail_webhooks_waiting_since_timestamp_seconds" in text
