@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 
-from firmtrail.database.database import Database, Statement, Unavailable
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import ReleaseAdded, SettingsChanged
 from firmtrail.events.steering import RolloutStarted
@@ -22,6 +22,7 @@ from tests.databases import new_log, read, write
 from tests.fleet import record_events, register, report
 from tests.patience import PATIENCE_S
 from tests.replay import differences
+from tests.service.preparing import ALL_SWITCHED, ONE_SWITCHED
 
 ALL = frozenset(fold.REVISIONS)
 STEERED: list[tuple[str, Event]] = [
@@ -171,24 +172,15 @@ async def test_a_server_whose_look_is_old_begins_no_rebuild_of_live_views(
 
 
 async def test_a_take_over_that_fails_in_the_middle_leaves_the_old_views_live(
-    db: Database, log_id: int, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    db: Database, log_id: int, recorder: Recorder
 ) -> None:
     """The server that failed is not ready for the log until another one has taken it over."""
     first, second = await prepared(db, log_id, recorder)
     before = await revisions(db, log_id)
 
-    def half_of_the_switch(log_id: int) -> list[Statement]:
-        name = min(fold.REVISIONS)
-        switched = "UPDATE views SET revision = $2 WHERE log_id = $1 AND name = $3 RETURNING name"
-        impossible = "UPDATE views SET generation = NULL WHERE log_id = $1"
-        return [
-            Statement(switched, (log_id, fold.REVISIONS[name], name)),
-            Statement(impossible, (log_id,)),
-        ]
-
-    with monkeypatch.context() as broken:
-        broken.setattr(generations, "switch", half_of_the_switch)
-        await first.take_over(log_id)
+    await write(db, ONE_SWITCHED)
+    await first.take_over(log_id)
+    await write(db, ALL_SWITCHED)
     assert await revisions(db, log_id) == before
     assert (first.unfit, first.prepared) == ({log_id}, set())
     assert (await first.state(log_id)).failure is not None

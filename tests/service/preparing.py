@@ -9,6 +9,10 @@ from tests.patience import PATIENCE_S
 from tests.service.site import Site
 
 OLDER = "UPDATE views SET revision = revision"
+ONE_SWITCHED = "CREATE UNIQUE INDEX one_switched ON views (log_id) WHERE generation > 1"
+"""Lets the database refuse a switch to new views, after the first view."""
+ALL_SWITCHED = "DROP INDEX one_switched /* after its CREATE */"
+"""Ends that. SQLite's driver takes a text for a SELECT unless it has a word such as CREATE."""
 
 
 async def prepare(site: Site, db: Database) -> None:
