@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.browser.conftest import Console
-from tests.browser.visit import DESKTOP, PHONE, SCHEMES, Visit, visiting
+from tests.browser.visit import Visit, visiting
 
 pytestmark = pytest.mark.slow
 
@@ -52,12 +52,8 @@ async def test_a_page_is_right_in_every_form(
     async with visiting(browser, console) as visit:
         response = await visit.open(url)
         assert response.status == 200, url
-        for size in (DESKTOP, PHONE):
-            for scheme in SCHEMES:
-                await visit.show(size, scheme)
-                await visit.check_access()
-                await visit.check_width()
-                await keep_picture(visit, f"{number:02}-{size[0]}-{scheme}")
+        async for form in visit.every_form():
+            await keep_picture(visit, f"{number:02}-{form}")
         await visit.check()
         assert visit.weight_bytes < WEIGHT_BYTES_MAX
 

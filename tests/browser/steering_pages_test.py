@@ -7,7 +7,7 @@ from firmtrail.commands import demo_fleet
 from firmtrail.events.fleet import ReleaseWithdrawn, SettingsChanged
 from firmtrail.events.steering import AutoRollout
 from tests.browser.conftest import Console
-from tests.browser.visit import DESKTOP, PHONE, SCHEMES, Visit, visiting
+from tests.browser.visit import Visit, visiting
 from tests.fleet import record_events
 
 pytestmark = pytest.mark.slow
@@ -40,11 +40,8 @@ WEIGHT_BYTES_MAX = 150 * 1024
 
 async def check_every_form(visit: Visit) -> None:
     """Checks the open page in each size and colour scheme."""
-    for size in (DESKTOP, PHONE):
-        for scheme in SCHEMES:
-            await visit.show(size, scheme)
-            await visit.check_access()
-            await visit.check_width()
+    async for _ in visit.every_form():
+        pass
     await visit.check()
 
 

@@ -1,7 +1,7 @@
 """Opens pages in a browser, and collects everything that must not happen there."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,8 @@ from tests.browser.conftest import Console
 
 DESKTOP, PHONE = (1280, 900), (360, 740)
 SCHEMES = ("light", "dark")
+COLOUR_RULES = ("color-contrast", "link-in-text-block")
+"""axe's rules that look at colours."""
 
 _VIOLATIONS = """\
 window.violations = [];
@@ -51,9 +53,24 @@ class Visit:
         violations = await self.page.evaluate("() => window.violations ?? []")
         assert self.faults + violations == []
 
-    async def check_access(self) -> None:
-        """Fails if axe finds a violation in the page as it is shown now."""
-        results = await Axe().run(self.page)
+    async def every_form(self) -> AsyncIterator[str]:
+        """Checks the open page in each size and colour scheme; yields the name of each after
+        that.
+
+        A colour scheme changes colours alone, so only the rules about colours look at the second.
+        """
+        for size in (DESKTOP, PHONE):
+            for scheme in SCHEMES:
+                await self.show(size, scheme)
+                await self.check_access(None if scheme == SCHEMES[0] else COLOUR_RULES)
+                await self.check_width()
+                yield f"{size[0]}-{scheme}"
+
+    async def check_access(self, rules: Sequence[str] | None = None) -> None:
+        """Fails if axe finds a violation of these rules, or of any, in the page as it is shown
+        now."""
+        options = {"resultTypes": ["violations"]} | ({"runOnly": [*rules]} if rules else {})
+        results = await Axe().run(self.page, options=options)
         found = [
             (each["id"], [node["html"][:160] for node in each["nodes"]][:3])
             for each in results.response["violations"]
