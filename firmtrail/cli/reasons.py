@@ -51,6 +51,7 @@ _HINTS = {
     "project": "`firmtrail project list` lists the projects",
     "project_exists": "choose another name",
     "release_exists": "a release is never replaced, so choose another version",
+    "release_recalled": "abort the recall first, or release a higher version",
     "release_withdrawn": "it is never offered again, so release a higher version",
     "releases": "`firmtrail release list` lists the releases",
     "rollout_aborted": "start a new one",

@@ -50,8 +50,11 @@ def add(
 
 
 def _add(commit: Commit, event: ReleaseAdded, notes: str | None, by: ReleaseAuthor) -> str | None:
-    """Records a release; returns the id of the rollout that this starts automatically, if any."""
-    stream = release.stream(ReleaseKey(event.model, event.version))
+    """Records a release; returns the id of the rollout that this starts automatically, if any.
+    Raises `Refused` if a rollback sends devices away from its version."""
+    key = ReleaseKey(event.model, event.version)
+    control.check_not_recalled(commit.draft.control, key)
+    stream = release.stream(key)
     position = commit.draft.record(stream, event, actor=by.actor, text=notes)
     automatic = control.automatic_rollout(commit.draft.control, event, position, by.person)
     if automatic is None:

@@ -243,6 +243,18 @@ def _check_target(control: Control, model: str, target: str, member: str) -> Non
         raise Refused("unknown_release", detail, status=422, member=member)
     if found.is_withdrawn:
         raise release.withdrawn(key)
+    check_not_recalled(control, key)
+
+
+def check_not_recalled(control: Control, key: ReleaseKey) -> None:
+    """Raises `Refused` while a rollback sends devices away from this version. It may have begun
+    before the version was a release, so that there was none to withdraw; an order to that version
+    would send devices to and fro."""
+    for each in control.rollouts.values():
+        is_its = (each.model, each.bad_version) == (key.model, key.version)
+        if is_its and each.phase != "aborted":
+            detail = f"Recall {each.id} sends devices away from {key.version} of {key.model}."
+            raise Refused("release_recalled", detail)
 
 
 def existing(control: Control, rollout_id: str) -> RolloutState:

@@ -16,6 +16,7 @@ from firmtrail.events.steering import (
     Resumed,
     RolloutAborted,
     RolloutPaused,
+    RolloutStarted,
     UpdateOffered,
 )
 from firmtrail.rules import control, rollout, rollout_decisions
@@ -325,3 +326,11 @@ def test_commands_that_mean_nothing_are_refused(fleet: Fleet) -> None:
     fleet.record("rollout/r1", RolloutAborted())
     with pytest.raises(Refused):
         rollout_decisions.decide_abort(fleet.control.rollouts["r1"])
+
+
+def test_no_rollout_leads_to_a_version_that_a_recall_names(fleet: Fleet) -> None:
+    fleet.roll_back("9.9.9")
+    fleet.release("9.9.9")  # as a log may have it whose version before allowed that
+    with pytest.raises(Refused) as refused:
+        control.decide_rollout(fleet.control, RolloutStarted("9.9.9", "m", rollout.BUCKETS))
+    assert refused.value.code == "release_recalled"

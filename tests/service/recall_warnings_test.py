@@ -32,3 +32,18 @@ async def test_a_dry_run_of_a_rollback_warns_of_mistyped_versions_and_of_repetit
         assert again[1:] == [f"A recall of 9.9.9 is paused: {whole}."]
     await post(fleet, f"rollouts/{whole}/abort")
     assert await warnings(bad="9.9.9") == [nothing]
+
+
+async def test_a_version_that_is_being_recalled_becomes_no_release_and_no_target(
+    fleet: Site,
+) -> None:
+    wanted = {"bad_version": "9.9.9", "model": "m", "reason": "mistyped"}
+    recall = (await post(fleet, "rollbacks", wanted)).json["rollout"]
+    release = {"model": "m", "version": "9.9.9"}
+    refused = await post(fleet, "releases", release)
+    assert (refused.status, refused.json["code"]) == (409, "release_recalled")
+    assert recall in refused.json["detail"]
+    assert (await post(fleet, "releases", {**release, "model": "n"})).status == 201
+    await post(fleet, f"rollouts/{recall}/abort")
+    assert (await post(fleet, "releases", release)).status == 201
+    assert (await post(fleet, "rollouts", release)).status == 201
