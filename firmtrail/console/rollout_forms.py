@@ -39,8 +39,11 @@ SINGLE_FIELDS = (
 ROW_FIELDS = ("percent", "after", "installed", "reports")
 
 _PERCENT = re.compile(r"(100([.,]0{1,2})?|[0-9]{1,2}([.,][0-9]{1,2})?) ?%?")
-_UNITS_S = {"d": 86_400, "h": 3_600, "min": 60, "s": 1}
-_DURATION = re.compile(r"(?:([0-9]{1,6})\s*(d|h|min|s)\b\s*)", re.IGNORECASE)
+_UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+"""The units by their first letters."""
+_DURATION = re.compile(
+    r"(?:([0-9]{1,6})\s*(d|days?|h|hours?|min|minutes?|s|seconds?)\b\s*)", re.IGNORECASE
+)
 _WHOLE = re.compile(r"[0-9]{1,15}")
 
 _ROW_POINTERS = {
@@ -250,7 +253,7 @@ def _seconds(text: str) -> int | None:
     )
     if not found or not is_whole:
         return None
-    return sum(int(each[1]) * _UNITS_S[each[2].lower()] for each in found)
+    return sum(int(each[1]) * _UNITS_S[each[2][0].lower()] for each in found)
 
 
 def by_field(faults: Iterable[Fault], rows: Sequence[int]) -> dict[str, str]:

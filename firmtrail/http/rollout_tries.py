@@ -78,10 +78,11 @@ def delays(now: Control, found: rollout.RolloutState, counted: int, now_ms: int)
         yield f"It waits until {found.approvals} other {members} approved it."
     if found.start_at_ms is not None and found.start_at_ms <= now_ms:
         yield f"Its start, {time_text(found.start_at_ms)}, is in the past: it starts immediately."
-    yield from _closed(now, found, max(now_ms, found.start_at_ms or 0))
+    yield from closed_window(now, found, max(now_ms, found.start_at_ms or 0))
 
 
-def _closed(now: Control, found: rollout.RolloutState, begin_ms: int) -> Iterator[str]:
+def closed_window(now: Control, found: rollout.RolloutState, begin_ms: int) -> Iterator[str]:
+    """Yields in a sentence that the window is closed when the rollout starts, if it is."""
     title, times, cohorts = window_of(now, found)
     if times is None or times.timezone == window.DEVICE_ZONE:
         return
@@ -99,7 +100,11 @@ def recall_cautions(
     """Returns in sentences what may be wrong with a rollback whose bad version runs on so many
     devices: that there are none, that an earlier rollback is for all of its devices, and that its
     window is closed."""
-    return [*_unused(now, found, running), *_repeated(now, found), *_closed(now, found, now_ms)]
+    return [
+        *_unused(now, found, running),
+        *_repeated(now, found),
+        *closed_window(now, found, now_ms),
+    ]
 
 
 def _unused(now: Control, found: rollout.RolloutState, running: int) -> Iterator[str]:

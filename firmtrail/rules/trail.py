@@ -39,13 +39,13 @@ def trail(situation: Situation) -> list[TrailStep]:
 
 
 def _says(situation: Situation, rule: RuleName, verdict: RuleVerdict) -> str:
-    more = _passed_over(situation, rule, verdict) if verdict.reason == "withdrawn" else ""
-    return f"{verdict.says}{more}"
+    keeps = verdict.reason == "withdrawn" or (rule, verdict.reason) == ("rollout", "up_to_date")
+    return f"{verdict.says}{_passed_over(situation, rule, verdict) if keeps else ''}"
 
 
 def _passed_over(situation: Situation, rule: RuleName, verdict: RuleVerdict) -> str:
-    """Returns why a device whose target is withdrawn is not sent to the version of another rollout
-    that is higher than its own; "" if there is no such rollout."""
+    """Returns why a device that keeps its version is not sent to the higher version of another
+    rollout; "" if there is no such rollout."""
     better = (
         each
         for each in target.meant(situation)

@@ -17,10 +17,10 @@ def fleet() -> Fleet:
     return fleet
 
 
-def says(fleet: Fleet) -> str:
-    """Returns the reason of the rule that decides, which refuses a withdrawn release."""
+def says(fleet: Fleet, reason: str = "withdrawn") -> str:
+    """Returns what the rule that decides says, which sends the device nowhere for this reason."""
     decision = fleet.decide()
-    assert (decision.action, decision.reason) == ("none", "withdrawn")
+    assert (decision.action, decision.reason) == ("none", reason)
     return fleet.trail()[-1].says
 
 
@@ -92,3 +92,13 @@ def test_a_rollout_that_would_not_update_the_device_is_not_named(fleet: Fleet, o
     if other == "withdrawn":
         fleet.withdraw("1.3.0")
     assert says(fleet) == "1.2.0 is withdrawn"
+
+
+def test_a_device_that_runs_what_is_ordered_learns_of_a_rollout_that_does_not_reach_it(
+    fleet: Fleet,
+) -> None:
+    fleet.roll_out("1.2.0", "old")
+    fleet.report("1.2.0")
+    assert says(fleet, "up_to_date") == "it runs 1.2.0"
+    fleet.roll_out("1.4.0", "new", reach=0)
+    assert says(fleet, "up_to_date") == "it runs 1.2.0; rollout new of 1.4.0 does not reach it yet"

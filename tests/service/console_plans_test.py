@@ -44,7 +44,7 @@ async def test_the_rows_of_a_form_become_the_phases_of_a_plan(fleet: Site) -> No
 
 
 async def test_the_forecast_of_the_form_is_that_of_the_dry_run(fleet: Site) -> None:
-    html = await tried(fleet, {**START, "after": "90 min", "percent_2": "100"})
+    html = await tried(fleet, {**START, "after": "1 hour 30 minutes", "percent_2": "100"})
     phases = [{"percent": 50, "after_s": 5400}, {"percent": 100}]
     body = {"model": "m", "version": "1.1.0", "plan": {"phases": phases}, "dry_run": True}
     dry = (await post(fleet, "rollouts", body)).json
@@ -91,6 +91,11 @@ async def test_the_next_openings_of_a_window_are_drawn_before_the_start(fleet: S
     assert picture.count('<rect class="age-0"') in {6, 7, 8}
     assert html.count("for 4\N{NO-BREAK SPACE}h") == 5
     assert ">Its window<" in html
+
+
+async def test_a_form_says_that_the_window_is_closed_when_the_rollout_starts(fleet: Site) -> None:
+    html = await tried(fleet, {**START, **WINDOW, "window_cron": "0 0 29 2 *"})
+    assert "Its window is closed when it starts: nothing is offered before" in text_of(html)
 
 
 async def test_a_rollout_without_a_window_shows_whose_window_its_devices_go_by(

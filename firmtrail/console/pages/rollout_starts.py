@@ -26,7 +26,13 @@ from firmtrail.events.steering import RolloutStarted
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.faults import faults_of
-from firmtrail.http.rollout_tries import first_outlook, plan_time, unstarted, with_approvals
+from firmtrail.http.rollout_tries import (
+    closed_window,
+    first_outlook,
+    plan_time,
+    unstarted,
+    with_approvals,
+)
 from firmtrail.http.route import Route
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
@@ -67,6 +73,8 @@ class Tried(NamedTuple):
     picture: OpeningsPicture | None
     """The openings of the window that its offers wait for, if there is one."""
     window: RolloutWindow
+    closed: Sequence[str]
+    """A sentence, if the window is closed when it starts."""
 
 
 def routes(resource: StartResource) -> tuple[Route, ...]:
@@ -175,6 +183,7 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
         ahead.doubts,
         openings.from_start(window.times, start_ms, at.now_ms) if window.times else None,
         window,
+        [*closed_window(now.control, found, max(at.now_ms, start_ms or 0))],
     )
 
 
