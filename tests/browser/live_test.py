@@ -35,8 +35,8 @@ async def test_a_page_that_nobody_looks_at_asks_for_nothing(
         page, asked = visit.page, list[str]()
         await page.add_init_script(away)
         await stay(visit, console.project)
-        page.on("request", lambda request: asked.append(request.url))
         await page.evaluate("() => { window.isAway = true; }")
+        page.on("request", lambda request: asked.append(request.url))
         await page.clock.run_for(60_000)
         assert asked == []
         await page.evaluate("() => { window.isAway = false; }")

@@ -34,6 +34,8 @@ async def test_what_was_sent_before_the_archive_was_away_is_not_sent_again(
     monkeypatch.setattr(worker, "SAVE_S", 60.0)
     monkeypatch.setattr(worker, "IDLE_S", -1.0)
     await archived(recorder, log_id, publisher, archiver)
+    adding = "INSERT INTO projects (project, log_id, created_at_ms) VALUES ('acme', $1, 0)"
+    await write(db, adding, log_id)
     await recorder.act(log_id, add_webhook(TERMS, actor="system"))
     await write(db, "UPDATE webhooks SET position = 0")
     await prune(db, store)
