@@ -108,7 +108,7 @@ async def test_a_device_shows_what_it_ran_and_why_it_runs_it(fleet: Site) -> Non
     shown = text_of(html)
     assert "1.1.0 upgrade from 1.0.0" in shown and "1.0.0 first report" in shown
     assert "runs what is ordered . It runs 1.1.0" in shown  # 1.2.0 is the latest
-    assert f"({rollout} reaches buckets below 10 000; its own is " in shown
+    assert f"({rollout} reaches buckets below 10 000; the device's is " in shown
     assert f'href="{CONSOLE}/rollouts/{rollout}"' in html
     assert f'href="{CONSOLE}/log/1/{answer.json["position"]}"' in html
     assert "&lt;b&gt;ok&lt;/b&gt;" in html and "<b>ok" not in html
